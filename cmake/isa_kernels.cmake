@@ -1,0 +1,14 @@
+# One object per instruction-set level, built with that level's flags and nothing else.
+# A level is one line here, one file, and one line in csrc/kernels/dispatch.cpp.
+function(edgemoe_isa_kernel target source)
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  target_sources(${target} PRIVATE ${source})
+endfunction()
+
+function(edgemoe_add_isa_kernels target)
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2.cpp -mavx2 -mfma -mf16c)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512.cpp
+      -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
+  endif()
+endfunction()

@@ -1,0 +1,44 @@
+// Fixed workers and one operation, parallel_for. The calling thread takes part, so a pool of one
+// thread has no worker at all. Workers sleep between calls after a short spin.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+
+namespace edgemoe {
+
+class ThreadPool {
+ public:
+  // Requires: num_threads >= 1.
+  explicit ThreadPool(size_t num_threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  size_t num_threads() const noexcept { return num_threads_; }
+
+  // Calls body(item, worker) for every item in [0, num_items), each once, in no stated order;
+  // worker < num_threads() is unique among the calls that run at the same time. Returns when all
+  // are done. Requires: called by one thread at a time; body does not call parallel_for and does
+  // not throw. Bodies write disjoint results, so the outcome does not depend on the schedule.
+  template <class Body>
+  void parallel_for(size_t num_items, const Body& body) {
+    run(num_items, &body, [](const void* context, size_t item, size_t worker) {
+      (*static_cast<const Body*>(context))(item, worker);
+    });
+  }
+
+ private:
+  using Invoke = void (*)(const void* body, size_t item, size_t worker);
+  void run(size_t num_items, const void* body, Invoke invoke);
+
+  struct Shared;
+  size_t num_threads_;
+  std::unique_ptr<Shared> shared_;
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,123 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "engine/engine_parts.h"
+#include "engine/system_memory.h"
+#include "kernels/dispatch.h"
+
+namespace edgemoe {
+namespace {
+
+std::vector<File> open_files(const GgufFile& gguf, const ReaderOptions& reader) {
+  std::vector<File> files;
+  const FileAccess access = access_for_backend(reader.backend);
+  for (const std::string& path : gguf.paths()) files.emplace_back(path, access);
+  return files;
+}
+
+size_t longest_row(const ModelFile& file) {
+  size_t longest = 0;
+  for (const TensorInfo& tensor : file.gguf().tensors()) {
+    longest = std::max<size_t>(longest, row_bytes(tensor.type, tensor.columns()));
+  }
+  return longest;
+}
+
+// Fills the per-expert factors that some files carry beside the tensors.
+ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const File> files) {
+  ModelTensors filled = tensors;
+  for (LayerTensors& layer : filled.layers) {
+    for (size_t i = 0; i < layer.experts.size(); ++i) {
+      const TensorInfo* scales = layer.expert_scales[i];
+      if (scales == nullptr) continue;
+      layer.experts[i].scales.resize(scales->columns() * scales->rows());
+      files[scales->shard].read_exact(
+          scales->offset, std::as_writable_bytes(std::span(layer.experts[i].scales)));
+    }
+  }
+  return filled;
+}
+
+std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const File> files,
+                                        const EngineOptions& options, uint64_t pool_bytes) {
+  if (!file.spec().is_moe()) return nullptr;
+  uint64_t alignment = 1;
+  for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
+  ExpertStoreOptions store;
+  store.eviction = options.eviction;
+  ExpertLayout layout =
+      expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
+  store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),
+                              ExpertStore::min_pool_bytes(layout));
+  return std::make_unique<ExpertStore>(std::move(layout), files,
+                                       make_reader(options.reader, files[0]), store);
+}
+
+const TensorInfo& embedding_of(const ModelFile& file) {
+  return *file.tensors()[TensorRole::kTokenEmbedding].info;
+}
+
+[[noreturn]] void refuse(const MemoryPlan& plan) {
+  throw Error(ErrorCode::kBudget, "the memory budget of " + format_bytes(plan.budget_bytes) +
+                                      " is too small; the least that runs is " +
+                                      format_bytes(plan.least_bytes) +
+                                      " (--memory min); the plan:\n" + describe(plan));
+}
+
+}  // namespace
+
+Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
+                   const MemoryPlan& memory)
+    : file(model_file),
+      plan(memory),
+      pool(memory.num_threads),
+      files(open_files(model_file.gguf(), options.reader)),
+      compute(pool, kernels::select_table()),
+      weights(model_file.spec(), model_file.tensors(), files, pool),
+      embedding(model_file.tensors()[TensorRole::kTokenEmbedding],
+                files[embedding_of(model_file).shard], memory.num_threads),
+      rope(model_file.spec(), weights.rope_factors(), memory.batch),
+      work(model_file.spec(), memory.batch),
+      regrouper(pool, longest_row(model_file)),
+      store(make_store(model_file, files, options, memory.expert_pool_bytes)),
+      cache(model_file.spec(), memory.context, options.kv_type),
+      model{model_file.spec(), weights, compute, embedding, rope, work, regrouper, store.get()} {}
+
+std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options) {
+  constexpr uint32_t kMaxThreads = 1024;
+  if (options.num_threads > kMaxThreads) {
+    throw Error(ErrorCode::kArgument, "threads must be at most 1024");
+  }
+  const MemoryPlan plan = file.plan(options);
+  if (plan.budget_bytes < plan.least_bytes) refuse(plan);
+  return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(file, options, plan)));
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+const ModelSpec& Engine::spec() const noexcept { return impl_->file.spec(); }
+const MemoryPlan& Engine::memory_plan() const noexcept { return impl_->plan; }
+const char* Engine::level() const noexcept { return impl_->compute.table().level; }
+
+std::string_view Engine::io_backend() const noexcept {
+  return impl_->store ? impl_->store->backend() : "none";
+}
+
+EngineStats Engine::stats() const {
+  const std::lock_guard lock(impl_->mutex);
+  EngineStats stats;
+  if (impl_->store) stats.experts = impl_->store->stats();
+  stats.steps = impl_->steps;
+  stats.tokens = impl_->tokens;
+  stats.step_ns = impl_->step_ns;
+  const ProcessMemory memory = process_memory();
+  stats.resident_bytes = memory.resident_bytes;
+  stats.peak_resident_bytes = memory.peak_resident_bytes;
+  return stats;
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,83 @@
+// A loaded model. Owns the threads, the files, the expert store and the dense weights.
+// One step at a time: calls from several threads are serialised.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/model_file.h"
+#include "experts/expert_store.h"
+
+namespace edgemoe {
+
+struct EngineStats {
+  ExpertStats experts;
+  ReadStats reads;
+  uint64_t steps = 0;
+  uint64_t tokens = 0;            // rows evaluated
+  uint64_t step_ns = 0;           // time in forward passes
+  uint64_t resident_bytes = 0;    // of the process now (VmRSS)
+  uint64_t peak_resident_bytes = 0;  // VmHWM
+};
+
+class Engine {
+ public:
+  // Loads the dense weights and sets the store up. Errors: those of ModelFile; kBudget with the
+  // whole plan in the message when the budget is below the least; kIo.
+  static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options);
+  ~Engine();
+
+  const ModelSpec& spec() const noexcept;
+  const MemoryPlan& memory_plan() const noexcept;
+  EngineStats stats() const;
+  // Routed demands and hits per layer since loading.
+  std::vector<std::pair<uint64_t, uint64_t>> layer_demands_and_hits() const;
+  const char* level() const noexcept;           // of the kernels
+  std::string_view io_backend() const noexcept;
+
+ private:
+  friend class Session;
+  struct Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// One sequence of tokens with its KV cache. An engine has memory for one session at a time.
+class Session {
+ public:
+  // Errors: kArgument when the engine's session is still in use.
+  explicit Session(Engine& engine);
+  ~Session();
+  Session(const Session&) = delete;
+
+  // Asked once per layer and step; true stops with Error(kCancelled).
+  using ShouldStop = std::function<bool()>;
+
+  // Appends tokens and evaluates them in batches of memory_plan().batch rows. After an error (kIo,
+  // kCancelled) the sequence is as long as before the call and the session stays usable.
+  // Errors: kArgument for a token outside the vocabulary, or when the context would overflow (says
+  // how long it is and what to do).
+  void evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop);
+
+  // Rows whose logits can still be asked for: those of the last batch of the last evaluate (all its
+  // tokens when they were at most memory_plan().batch).
+  uint32_t num_rows() const noexcept;
+  // Computes the logits of rows [first, first + count) of those into `out`, [count, vocab] floats.
+  // The last row (num_rows() - 1) belongs to the newest token. Errors: kArgument out of range.
+  void logits(uint32_t first, uint32_t count, std::span<float> out);
+
+  uint32_t position() const noexcept;  // tokens in the sequence
+  // Forgets everything from `position` on. Errors: kArgument beyond the end.
+  void rewind(uint32_t position);
+
+ private:
+  Engine& engine_;
+  uint32_t position_ = 0;
+  uint32_t num_rows_ = 0;
+};
+
+}  // namespace edgemoe

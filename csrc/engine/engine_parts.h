@@ -1,0 +1,39 @@
+// What an engine owns; shared by engine.cpp and session.cpp only.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/engine.h"
+#include "model/forward.h"
+
+namespace edgemoe {
+
+struct Engine::Impl {
+  Impl(const ModelFile& file, const EngineOptions& options, const MemoryPlan& memory);
+
+  ModelFile const& file;  // borrowed: outlives the engine
+  MemoryPlan plan;
+  ThreadPool pool;
+  std::vector<File> files;
+  Compute compute;
+  ModelWeights weights;
+  EmbeddingTable embedding;
+  RopeTable rope;
+  Workspace work;
+  Regrouper regrouper;
+  std::unique_ptr<ExpertStore> store;  // null for a dense model
+  KvCache cache;
+  Model model;
+
+  std::vector<StepRow> rows;  // of the running step
+  std::mutex mutex;           // one step at a time
+  std::atomic<bool> session_open{false};
+  uint64_t steps = 0;
+  uint64_t tokens = 0;
+  uint64_t step_ns = 0;
+};
+
+}  // namespace edgemoe

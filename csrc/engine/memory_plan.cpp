@@ -1,0 +1,26 @@
+#include "engine/memory_plan.h"
+
+#include "base/units.h"
+
+namespace edgemoe {
+
+std::string describe(const MemoryPlan& plan) {
+  const auto line = [](const char* label, uint64_t bytes) {
+    return std::string("  ") + label + format_bytes(bytes) + "\n";
+  };
+  std::string text = line("process before loading  ", plan.process_bytes);
+  text += line("dense weights           ", plan.dense_bytes);
+  text += "  KV cache                " + format_bytes(plan.kv_cache_bytes) + " (context " +
+          std::to_string(plan.context) + ")\n";
+  text += "  one step                " + format_bytes(plan.scratch_bytes) + " (batch " +
+          std::to_string(plan.batch) + ", " + std::to_string(plan.num_threads) + " threads)\n";
+  text += "  expert slots            " + format_bytes(plan.expert_pool_bytes) + " of " +
+          format_bytes(plan.all_experts_bytes) + "; one token uses " +
+          format_bytes(plan.token_expert_bytes) + "\n";
+  text += line("planned                 ", plan.planned_bytes());
+  text += line("budget                  ", plan.budget_bytes);
+  text += line("least that would run    ", plan.least_bytes);
+  return text;
+}
+
+}  // namespace edgemoe

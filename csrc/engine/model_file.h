@@ -1,0 +1,40 @@
+// An opened model file, understood but not loaded: its spec, tensors and expert layout inputs.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "engine/memory_plan.h"
+#include "engine/options.h"
+#include "gguf/gguf_file.h"
+#include "model/model_spec.h"
+#include "weights/model_tensors.h"
+
+namespace edgemoe {
+
+// Slots are planned for the largest direct-I/O alignment in use; a finer device wastes nothing.
+inline constexpr uint64_t kAssumedAlignment = 4096;
+ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment);
+
+class ModelFile {
+ public:
+  // Opens and validates. Errors: kIo, kFormat, kUnsupported; see GgufFile::open, read_spec, and
+  // bind_tensors.
+  explicit ModelFile(const std::string& path);
+
+  const GgufFile& gguf() const noexcept { return gguf_; }
+  GgufFile& gguf() noexcept { return gguf_; }
+  const ModelSpec& spec() const noexcept { return spec_; }
+  const ModelTensors& tensors() const noexcept { return tensors_; }
+
+  // The plan that loading with these options would follow. Never throws kBudget: a plan with
+  // budget_bytes < least_bytes says that it does not fit.
+  MemoryPlan plan(const EngineOptions& options) const;
+
+ private:
+  GgufFile gguf_;
+  ModelSpec spec_;
+  ModelTensors tensors_;
+};
+
+}  // namespace edgemoe

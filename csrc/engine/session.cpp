@@ -1,0 +1,93 @@
+#include <algorithm>
+#include <array>
+#include <chrono>
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "engine/engine_parts.h"
+
+namespace edgemoe {
+namespace {
+
+void check_tokens(std::span<const int32_t> tokens, uint32_t vocab_size) {
+  for (const int32_t token : tokens) {
+    if (token >= 0 && static_cast<uint32_t>(token) < vocab_size) continue;
+    throw Error(ErrorCode::kArgument, "token " + std::to_string(token) +
+                                          " is outside the vocabulary of " +
+                                          std::to_string(vocab_size) + " tokens");
+  }
+}
+
+}  // namespace
+
+Session::Session(Engine& engine) : engine_(engine) {
+  if (engine.impl_->session_open.exchange(true)) {
+    throw Error(ErrorCode::kArgument,
+                "this engine has memory for one session, and it is in use; close it first");
+  }
+}
+
+Session::~Session() { engine_.impl_->session_open.store(false); }
+
+void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop) {
+  Engine::Impl& engine = *engine_.impl_;
+  const uint32_t context = engine.plan.context;
+  check_tokens(tokens, engine.file.spec().vocab_size);
+  if (tokens.empty()) throw Error(ErrorCode::kArgument, "there are no tokens to evaluate");
+  if (tokens.size() > context - position_) {
+    throw Error(ErrorCode::kArgument,
+                "the context of " + std::to_string(context) + " tokens is full: " +
+                    std::to_string(position_) + " are in it and " +
+                    std::to_string(tokens.size()) +
+                    " more were given; load the model with a larger context or shorten the text");
+  }
+  const std::lock_guard lock(engine.mutex);
+  const auto start = std::chrono::steady_clock::now();
+  num_rows_ = 0;
+  std::vector<StepRow>& rows = engine.rows;
+  uint32_t position = position_;
+  for (size_t first = 0; first < tokens.size(); first += rows.size()) {
+    rows.clear();
+    const size_t count = std::min<size_t>(tokens.size() - first, engine.plan.batch);
+    for (size_t i = 0; i < count; ++i) rows.push_back({tokens[first + i], position++, &engine.cache});
+    forward(engine.model, rows, should_stop);
+    ++engine.steps;
+  }
+  position_ = position;
+  num_rows_ = static_cast<uint32_t>(rows.size());
+  engine.tokens += tokens.size();
+  engine.step_ns += static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
+          .count());
+}
+
+uint32_t Session::num_rows() const noexcept { return num_rows_; }
+
+void Session::logits(uint32_t first, uint32_t count, std::span<float> out) {
+  Engine::Impl& engine = *engine_.impl_;
+  const size_t vocab_size = engine.file.spec().vocab_size;
+  if (first > num_rows_ || count > num_rows_ - first || out.size() != count * vocab_size) {
+    throw Error(ErrorCode::kArgument, "logits of rows " + std::to_string(first) + " to " +
+                                          std::to_string(first + count) +
+                                          " were asked for; the last batch has " +
+                                          std::to_string(num_rows_));
+  }
+  const std::lock_guard lock(engine.mutex);
+  for (uint32_t row = 0; row < count; ++row) {
+    compute_logits(engine.model, first + row, out.data() + row * vocab_size);
+  }
+}
+
+uint32_t Session::position() const noexcept { return position_; }
+
+void Session::rewind(uint32_t position) {
+  if (position > position_) {
+    throw Error(ErrorCode::kArgument, "cannot rewind to " + std::to_string(position) +
+                                          ": the sequence has " + std::to_string(position_) +
+                                          " tokens");
+  }
+  position_ = position;
+  num_rows_ = 0;
+}
+
+}  // namespace edgemoe

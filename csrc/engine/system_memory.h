@@ -1,0 +1,32 @@
+// What the system says about memory: of this process, of the machine, of the control group.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace edgemoe {
+
+struct ProcessMemory {
+  uint64_t resident_bytes = 0;
+  uint64_t peak_resident_bytes = 0;
+};
+ProcessMemory process_memory();
+
+struct SystemMemory {
+  uint64_t available_bytes = 0;              // MemAvailable
+  std::optional<uint64_t> group_limit_bytes; // least limit of the control groups above us (v1 or v2)
+  uint64_t group_used_bytes = 0;             // of that group, without reclaimable page cache
+  std::string group_path;                    // the group that sets the limit
+};
+// `root` is "/" (tests pass a folder that imitates /proc and /sys).
+SystemMemory system_memory(const std::string& root = "/");
+
+// The budget that `auto` gives this process: what it holds plus what the system and the group can
+// spare, less a reserve for everybody else.
+uint64_t automatic_budget(const SystemMemory& system, const ProcessMemory& process) noexcept;
+
+// CPUs that this process may run on (its affinity).
+uint32_t usable_cpus();
+
+}  // namespace edgemoe

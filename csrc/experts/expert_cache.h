@@ -1,0 +1,80 @@
+// Which experts are in memory and where. Bookkeeping only: no I/O, no threads, no clock.
+//
+// Invariants
+//   - The pool is one range of bytes, cut into slots and free gaps that tile it in address order.
+//   - A slot belongs to one expert and is loading, resident or free; a loading or pinned slot is
+//     never evicted. The bytes of all slots never exceed the pool: there is no soft capacity.
+//   - Making room evicts the run of neighbouring slots and gaps that is large enough and has the
+//     least total keep value; with slots of one size that is exactly the least valuable expert.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "experts/eviction.h"
+#include "experts/expert_id.h"
+
+namespace edgemoe {
+
+class ExpertCache {
+ public:
+  // Requires: pool_bytes and every slot size are multiples of `granule` (a power of two).
+  ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes, uint64_t granule,
+              EvictionPolicy policy);
+
+  enum class State : uint8_t { kAbsent, kLoading, kResident };
+  State state(ExpertId id) const noexcept;
+  // Offset of the expert's slot in the pool. Requires: not absent.
+  uint64_t slot_offset(ExpertId id) const noexcept;
+
+  // Reserves a slot for an absent expert, evicting as needed; it is loading and pinned once.
+  // Empty when pinned and loading slots leave no run of `bytes`.
+  std::optional<uint64_t> reserve(ExpertId id, uint64_t bytes);
+  void finish_load(ExpertId id) noexcept;  // loading -> resident, still pinned
+  void abandon_load(ExpertId id) noexcept; // loading -> absent, slot freed
+
+  void pin(ExpertId id) noexcept;    // Requires: not absent. Counted.
+  void unpin(ExpertId id) noexcept;
+  uint32_t pins(ExpertId id) const noexcept;
+
+  void begin_step() noexcept;                        // one forward pass
+  void set_current_layer(uint32_t layer) noexcept;   // for the policy
+  void record_use(ExpertId id) noexcept;             // one demand of the running step
+  const ExpertHistory& history(ExpertId id) const noexcept;
+
+  uint64_t pool_bytes() const noexcept { return pool_bytes_; }
+  uint64_t used_bytes() const noexcept { return used_bytes_; }
+  uint64_t evictions() const noexcept { return evictions_; }
+  size_t num_resident() const noexcept;
+
+ private:
+  struct Slot {           // or a gap, when !occupied
+    uint64_t offset;
+    uint64_t bytes;
+    bool occupied;
+    ExpertId id;
+  };
+  struct Entry {
+    State state = State::kAbsent;
+    uint32_t pins = 0;
+    uint64_t slot_offset = 0;
+    ExpertHistory history;
+  };
+  Entry& entry(ExpertId id) noexcept;
+  const Entry& entry(ExpertId id) const noexcept;
+
+  uint32_t num_experts_;
+  uint64_t pool_bytes_;
+  uint64_t granule_;
+  EvictionPolicy policy_;
+  EvictionContext context_;
+  uint64_t tick_ = 0;
+  uint64_t used_bytes_ = 0;
+  uint64_t evictions_ = 0;
+  std::vector<Slot> slots_;      // tile the pool, sorted by offset; capacity reserved at the start
+  std::vector<Entry> entries_;   // layer-major
+};
+
+}  // namespace edgemoe

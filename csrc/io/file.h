@@ -1,0 +1,46 @@
+// One open file for reading. Positioned reads only; safe for concurrent use.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace edgemoe {
+
+enum class FileAccess {
+  kDirect,    // past the page cache; falls back to kBuffered where the file system refuses
+  kBuffered,  // through the page cache, told that access is random
+};
+
+class File {
+ public:
+  // Opens a regular file. Errors: kIo naming the path (missing, directory, permission).
+  File(std::string path, FileAccess access);
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  const std::string& path() const noexcept { return path_; }
+  uint64_t size() const noexcept { return size_; }
+  int descriptor() const noexcept { return descriptor_; }
+  // What was obtained: a direct open that a real aligned read disproved reports kBuffered.
+  FileAccess access() const noexcept { return access_; }
+  // Offsets, lengths and memory of direct reads are multiples of this power of two (asked from the
+  // system, never assumed); 1 for buffered access.
+  size_t alignment() const noexcept { return alignment_; }
+
+  // Reads exactly `out.size()` bytes at `offset` whatever the alignment, through a bounce buffer
+  // where direct access needs one; resumes after EINTR and short reads.
+  // Errors: kIo with path, offset and cause, also when the file ends early.
+  void read_exact(uint64_t offset, std::span<std::byte> out) const;
+
+ private:
+  std::string path_;
+  uint64_t size_ = 0;
+  int descriptor_ = -1;
+  FileAccess access_ = FileAccess::kBuffered;
+  size_t alignment_ = 1;
+};
+
+}  // namespace edgemoe

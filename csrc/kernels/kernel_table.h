@@ -1,0 +1,102 @@
+// The table of kernels: one pointer per operation, filled from the scalar level upwards, each
+// instruction-set level overwriting what it improves.
+//
+// Contract of every entry: a pure function on the caller's memory; no allocation, threads, globals
+// or exceptions; nothing outside the arguments is read or written. Every level gives the same bits:
+//   - quantised matmul: per fold an exact integer, isum = sum over sub-blocks of scale * (codes . codes);
+//     then, in column order, acc = fma(d * activation_scale, float(isum), acc), and for formats with
+//     minima acc = fma(-(dmin * activation_scale), float(sum of min * activation sums), acc) after it;
+//     acc starts at +0.
+//   - F16, BF16, F32 matmul, dot and sums of squares: lane l of 16 takes columns l, l + 16, ... with
+//     one fma each, from +0; the lanes are added as ((l, l+8), then (l, l+4), (l, l+2), (l, l+1)).
+//   - other float operations: plain expressions in the order written in generic/*.inl.h,
+//     contraction off, explicit fma, own polynomials for exp.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "quant/activations.h"
+#include "quant/quant_type.h"
+
+namespace edgemoe::kernels {
+
+// out[t * out_stride + row] = weights[row] . x[t'] for row in [row_begin, row_end) and t in
+// [0, num_tokens), t' = token_index ? token_index[t] : t.
+// Requires: row_begin is a multiple of kRowGroup; row_end too, or it equals rows.
+struct MatmulArgs {
+  const std::byte* weights;  // whole matrix, in-memory layout
+  size_t rows;
+  size_t columns;
+  Activations x;
+  const uint32_t* token_index;  // may be null
+  size_t num_tokens;
+  float* out;
+  size_t out_stride;
+  size_t row_begin;
+  size_t row_end;
+};
+using MatmulFn = void (*)(const MatmulArgs&) noexcept;
+
+// Rounds one row of `columns` floats (see activations.h).
+using QuantizeFn = void (*)(const float* values, size_t columns, int8_t* codes, float* scales,
+                            int16_t* sums) noexcept;
+
+enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
+
+// Attention of one query head over cached positions [begin, end): blocks of kAttentionBlock
+// absolute positions, each folded into a running maximum, sum and output in position order, so the
+// result depends on neither batch nor thread. Rows are `size` elements of KvType (Q8_0: blocks
+// of 32 as in GGUF). With end == begin and no sink the output is zero.
+inline constexpr size_t kAttentionBlock = 64;
+struct AttendArgs {
+  const float* query;        // [key_size]
+  const std::byte* keys;     // position p at keys + p * key_stride
+  const std::byte* values;   // position p at values + p * value_stride
+  size_t key_stride;         // bytes
+  size_t value_stride;       // bytes
+  size_t key_size;           // elements
+  size_t value_size;         // elements
+  size_t begin;
+  size_t end;
+  float scale;               // multiplies query . key
+  float softcap;             // 0: none; else s = softcap * tanh(s / softcap)
+  const float* sink;         // may be null; a logit that takes weight and gives no value
+  KvType type;
+  float* out;                // [value_size]
+};
+using AttendFn = void (*)(const AttendArgs&) noexcept;
+
+enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai };
+
+struct KernelTable {
+  const char* level;
+  MatmulFn matmul[kNumQuantTypes];  // never null
+  QuantizeFn quantize_block32;
+  QuantizeFn quantize_block256;
+  float (*dot)(const float* a, const float* b, size_t n) noexcept;
+  // out = x / sqrt(mean(x^2) + eps) * weight (+ bias); weight, bias may be null; out may be x.
+  void (*rms_norm)(const float* x, const float* weight, const float* bias, size_t n, float eps,
+                   float* out) noexcept;
+  // out = (x - mean) / sqrt(var + eps) * weight (+ bias)
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, size_t n, float eps,
+                     float* out) noexcept;
+  // out = activation(gate) * up; kSwigluOai: gate <= limit, |up| <= limit,
+  // (up + 1) * gate * sigmoid(1.702 * gate). `limit` is only read there. out may be gate or up.
+  void (*gated_activation)(Activation kind, const float* gate, const float* up, size_t n,
+                           float limit, float* out) noexcept;
+  void (*softmax)(float* x, size_t n) noexcept;                     // in place; NaN-free for finite input
+  void (*sigmoid)(float* x, size_t n) noexcept;                     // in place
+  void (*add)(const float* x, size_t n, float* y) noexcept;         // y += x
+  void (*add_scaled)(float a, const float* x, size_t n, float* y) noexcept;  // y = fma(a, x, y)
+  void (*scale)(float a, size_t n, float* x) noexcept;              // x *= a
+  void (*softcap)(float cap, size_t n, float* x) noexcept;          // x = cap * tanh(x / cap)
+  // Rotates pairs (x[i], x[i + pairs]) (`neighbours` false) or (x[2i], x[2i+1]) by the angles given
+  // as cos/sin of `pairs` entries.
+  void (*rotate)(float* x, size_t pairs, const float* cos, const float* sin, bool neighbours) noexcept;
+  // Rounds n floats into a row of the KV cache. Requires: n is a multiple of 32 for kQ8_0.
+  void (*store_kv)(KvType type, const float* x, size_t n, std::byte* out) noexcept;
+  AttendFn attend;
+};
+
+}  // namespace edgemoe::kernels

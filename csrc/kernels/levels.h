@@ -1,0 +1,13 @@
+// The functions that fill a table, one per instruction-set level. A table is built from the lowest
+// level upwards: fill_scalar sets every entry, each later level overwrites what it improves.
+#pragma once
+
+#include "kernels/kernel_table.h"
+
+namespace edgemoe::kernels {
+
+void fill_scalar(KernelTable& table) noexcept;
+void fill_avx2(KernelTable& table) noexcept;    // AVX2, FMA, F16C
+void fill_avx512(KernelTable& table) noexcept;  // the above and AVX-512 F, BW, VL, DQ, VNNI
+
+}  // namespace edgemoe::kernels

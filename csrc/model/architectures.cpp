@@ -1,0 +1,38 @@
+#include "model/architectures.h"
+
+namespace edgemoe {
+namespace {
+
+using kernels::Activation;
+
+constexpr ArchitectureRow kArchitectures[] = {
+    {.name = "llama", .rope = RopePairs::kNeighbours},
+    {.name = "qwen2moe", .renormalise = Renormalise::kNo},
+    {.name = "qwen3moe"},
+    {.name = "olmoe", .renormalise = Renormalise::kNo},
+    {.name = "granitemoe", .rope = RopePairs::kNeighbours},
+    {.name = "gpt-oss",
+     .score = RouterScore::kSoftmaxTopK,
+     .renormalise = Renormalise::kNo,
+     .activation = Activation::kSwigluOai,
+     .activation_limit = 7.0f,
+     .window = WindowPattern::kEvenLayers},
+    {.name = "deepseek2",
+     .attention = AttentionKind::kLatent,
+     .rope = RopePairs::kNeighbours,
+     .renormalise = Renormalise::kFromMetadata,
+     .scales_attention_by_yarn = true},
+};
+
+}  // namespace
+
+std::span<const ArchitectureRow> architectures() noexcept { return kArchitectures; }
+
+const ArchitectureRow* find_architecture(std::string_view name) noexcept {
+  for (const ArchitectureRow& row : kArchitectures) {
+    if (row.name == name) return &row;
+  }
+  return nullptr;
+}
+
+}  // namespace edgemoe

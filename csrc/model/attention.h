@@ -1,0 +1,34 @@
+// Attention kinds. Each reads work.normed, extends the caches of the step's rows and leaves what it
+// adds to the residual stream in work.branch.
+#pragma once
+
+#include <cstdint>
+
+#include "model/step.h"
+
+namespace edgemoe {
+
+void attend_grouped(StepContext& step, uint32_t layer);
+// MLA in the absorbed form (DeepSeek-V2, arXiv 2405.04434, section 2.1 and appendix C).
+void attend_latent(StepContext& step, uint32_t layer);
+
+inline void attend(StepContext& step, uint32_t layer) {
+  switch (step.spec.layers[layer].attention.kind) {
+    case AttentionKind::kGrouped:
+      return attend_grouped(step, layer);
+    case AttentionKind::kLatent:
+      return attend_latent(step, layer);
+  }
+}
+
+// First position that a query at `position` sees.
+constexpr uint32_t window_begin(const AttentionSpec& attention, uint32_t position) noexcept {
+  return attention.window != 0 && position + 1 > attention.window
+             ? position + 1 - attention.window
+             : 0;
+}
+
+// work.branch = attention_output . work.attended (+ bias), for both kinds.
+void project_attended(StepContext& step, uint32_t layer, size_t attended_size);
+
+}  // namespace edgemoe

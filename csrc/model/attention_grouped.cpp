@@ -1,0 +1,152 @@
+#include <algorithm>
+
+#include "model/attention.h"
+
+namespace edgemoe {
+namespace {
+
+using kernels::AttendArgs;
+
+// Where queries, keys and values of a row lie in work.projected.
+struct ProjectedRow {
+  size_t query = 0;
+  size_t key = 0;
+  size_t value = 0;
+  size_t size = 0;
+};
+
+ProjectedRow projected_row(const AttentionSpec& attention) {
+  ProjectedRow row;
+  row.key = size_t{attention.num_heads} * attention.key_size;
+  row.value = row.key + size_t{attention.num_kv_heads} * attention.key_size;
+  row.size = row.value + size_t{attention.num_kv_heads} * attention.value_size;
+  return row;
+}
+
+void project(StepContext& step, const LayerWeights& weights, const ProjectedRow& place) {
+  Workspace& work = step.work;
+  const Compute& compute = step.compute;
+  const size_t rows = step.rows.size();
+  work.width_rows.set(work.normed, rows, step.spec.width);
+  if (weights.qkv) {
+    compute.multiply(weights.qkv, work.width_rows, work.projected, place.size);
+    add_bias(compute, weights.qkv_bias, place.size, work.projected, rows, place.size);
+    return;
+  }
+  const struct {
+    const MatrixView& matrix;
+    const float* bias;
+    size_t offset;
+  } parts[] = {{weights.query, weights.query_bias, place.query},
+               {weights.key, weights.key_bias, place.key},
+               {weights.value, weights.value_bias, place.value}};
+  for (const auto& part : parts) {
+    float* out = work.projected + part.offset;
+    compute.multiply(part.matrix, work.width_rows, out, place.size);
+    add_bias(compute, part.bias, part.matrix.rows, out, rows, place.size);
+  }
+}
+
+void norm_heads(const kernels::KernelTable& table, const AttentionSpec& attention, float epsilon,
+                const float* weight, std::span<float> heads) {
+  if (attention.qk_norm == QkNorm::kNone) return;
+  const size_t size =
+      attention.qk_norm == QkNorm::kFullWidth ? heads.size() : attention.key_size;
+  for (size_t first = 0; first < heads.size(); first += size) {
+    table.rms_norm(&heads[first], weight, nullptr, size, epsilon, &heads[first]);
+  }
+}
+
+void rotate_heads(const StepContext& step, uint32_t layer, size_t row, std::span<float> heads) {
+  const AttentionSpec& attention = step.spec.layers[layer].attention;
+  const RopeSpec& rope = attention.rope;
+  if (rope.pairs == RopePairs::kNone) return;
+  for (size_t first = 0; first < heads.size(); first += attention.key_size) {
+    step.compute.table().rotate(&heads[first], rope.dimensions / 2, step.rope.cos(layer, row),
+                                step.rope.sin(layer, row), rope.pairs == RopePairs::kNeighbours);
+  }
+}
+
+// Norm, rotation and caching of one row.
+void finish_row(const StepContext& step, uint32_t layer, size_t row) {
+  const AttentionSpec& attention = step.spec.layers[layer].attention;
+  const LayerWeights& weights = step.weights.layer(layer);
+  const kernels::KernelTable& table = step.compute.table();
+  const ProjectedRow place = projected_row(attention);
+  float* projected = step.work.projected + row * place.size;
+  if (attention.qkv_clamp != 0.0f) {
+    for (size_t i = 0; i < place.size; ++i) {
+      projected[i] = std::clamp(projected[i], -attention.qkv_clamp, attention.qkv_clamp);
+    }
+  }
+  const std::span<float> queries(projected, place.key);
+  const std::span<float> keys(projected + place.key, place.value - place.key);
+  const auto norm = [&] {
+    norm_heads(table, attention, step.spec.norm_epsilon, weights.query_norm, queries);
+    norm_heads(table, attention, step.spec.norm_epsilon, weights.key_norm, keys);
+  };
+  if (!attention.qk_norm_after_rope) norm();
+  rotate_heads(step, layer, row, queries);
+  rotate_heads(step, layer, row, keys);
+  if (attention.qk_norm_after_rope) norm();
+
+  KvCache& cache = *step.rows[row].cache;
+  const size_t position = step.rows[row].position;
+  for (uint32_t head = 0; head < attention.num_kv_heads; ++head) {
+    table.store_kv(cache.type(), &keys[size_t{head} * attention.key_size], attention.key_size,
+                   cache.keys(layer, head) + position * cache.key_stride(layer));
+    table.store_kv(cache.type(), projected + place.value + size_t{head} * attention.value_size,
+                   attention.value_size,
+                   cache.values(layer, head) + position * cache.value_stride(layer));
+  }
+}
+
+void attend_head(const StepContext& step, uint32_t layer, size_t row, uint32_t head) {
+  const AttentionSpec& attention = step.spec.layers[layer].attention;
+  const LayerWeights& weights = step.weights.layer(layer);
+  const ProjectedRow place = projected_row(attention);
+  KvCache& cache = *step.rows[row].cache;
+  const uint32_t kv_head = head / (attention.num_heads / attention.num_kv_heads);
+  AttendArgs args;
+  args.query = step.work.projected + row * place.size + size_t{head} * attention.key_size;
+  args.keys = cache.keys(layer, kv_head);
+  args.values = cache.values(layer, kv_head);
+  args.key_stride = cache.key_stride(layer);
+  args.value_stride = cache.value_stride(layer);
+  args.key_size = attention.key_size;
+  args.value_size = attention.value_size;
+  args.begin = window_begin(attention, step.rows[row].position);
+  args.end = step.rows[row].position + 1;
+  args.scale = attention.scale;
+  args.softcap = attention.softcap;
+  args.sink = weights.sinks == nullptr ? nullptr : weights.sinks + head;
+  args.type = cache.type();
+  args.out = step.work.attended +
+             (row * attention.num_heads + head) * attention.value_size;
+  step.compute.table().attend(args);
+}
+
+}  // namespace
+
+void project_attended(StepContext& step, uint32_t layer, size_t attended_size) {
+  const LayerWeights& weights = step.weights.layer(layer);
+  Workspace& work = step.work;
+  work.inner_rows.set(work.attended, step.rows.size(), attended_size);
+  step.compute.multiply(weights.attention_output, work.inner_rows, work.branch, step.spec.width);
+  add_bias(step.compute, weights.attention_output_bias, step.spec.width, work.branch,
+           step.rows.size(), step.spec.width);
+}
+
+void attend_grouped(StepContext& step, uint32_t layer) {
+  const AttentionSpec& attention = step.spec.layers[layer].attention;
+  ThreadPool& pool = step.compute.pool();
+  project(step, step.weights.layer(layer), projected_row(attention));
+  pool.parallel_for(step.rows.size(), [&](size_t row, size_t) { finish_row(step, layer, row); });
+  pool.parallel_for(step.rows.size() * attention.num_heads, [&](size_t item, size_t) {
+    attend_head(step, layer, item / attention.num_heads,
+                static_cast<uint32_t>(item % attention.num_heads));
+  });
+  project_attended(step, layer, size_t{attention.num_heads} * attention.value_size);
+}
+
+}  // namespace edgemoe

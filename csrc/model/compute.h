@@ -1,0 +1,51 @@
+// Threads and kernels, as the model uses them: products of matrices with rows of activations.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/thread_pool.h"
+#include "kernels/kernel_table.h"
+#include "model/activation_rows.h"
+#include "weights/matrix.h"
+
+namespace edgemoe {
+
+// A product y = W x for some rows of activations. Row t of the result is at out + t * out_stride.
+struct Product {
+  const MatrixView* matrix = nullptr;
+  Activations x;
+  const uint32_t* token_index = nullptr;  // row of x for result row t; null: t
+  size_t num_tokens = 0;
+  float* out = nullptr;
+  size_t out_stride = 0;
+};
+
+class Compute {
+ public:
+  Compute(ThreadPool& pool, const kernels::KernelTable& table) : pool_(pool), table_(table) {}
+
+  ThreadPool& pool() const noexcept { return pool_; }
+  const kernels::KernelTable& table() const noexcept { return table_; }
+
+  // Rows [row_begin, row_end) on the calling thread. Requires: as MatmulArgs.
+  void multiply_rows(const Product& product, size_t row_begin, size_t row_end) const noexcept;
+  // All rows, on all threads.
+  void multiply(const Product& product) const;
+  // The usual case: every row of `x`, result rows one after another with `out_stride`.
+  void multiply(const MatrixView& matrix, ActivationRows& x, float* out, size_t out_stride) const;
+
+  // Rows of a matrix that one work item takes: a multiple of the row group, small enough that
+  // threads end together.
+  size_t rows_per_item(size_t rows) const noexcept;
+
+ private:
+  ThreadPool& pool_;
+  const kernels::KernelTable& table_;
+};
+
+// Adds `bias` (may be null) to each of `num_rows` rows.
+void add_bias(const Compute& compute, const float* bias, size_t size, float* rows, size_t num_rows,
+              size_t stride);
+
+}  // namespace edgemoe

@@ -1,0 +1,35 @@
+// The forward pass: the same for every architecture, batch and budget.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "experts/expert_store.h"
+#include "model/embedding.h"
+#include "model/regrouper.h"
+#include "model/step.h"
+
+namespace edgemoe {
+
+// Everything that a forward pass uses; the engine owns the parts.
+struct Model {
+  const ModelSpec& spec;
+  const ModelWeights& weights;
+  const Compute& compute;
+  const EmbeddingTable& embedding;
+  RopeTable& rope;
+  Workspace& work;
+  Regrouper& regrouper;
+  ExpertStore* store = nullptr;  // null for a dense model
+};
+
+// Evaluates the rows; the residual stream after the last layer stays in work.x. Asks should_stop
+// before every layer. Requires: 1 <= rows.size() <= work.batch.
+// Errors: kIo, kCancelled; the caches hold undefined rows at the step's positions then.
+void forward(Model& model, std::span<const StepRow> rows, const std::function<bool()>& should_stop);
+
+// Logits of one row of the last forward: out[vocab_size]. Changes work.normed and work.width_rows.
+void compute_logits(Model& model, size_t row, float* out);
+
+}  // namespace edgemoe

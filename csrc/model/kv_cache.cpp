@@ -1,0 +1,67 @@
+#include "model/kv_cache.h"
+
+#include "base/error.h"
+#include "base/units.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr uint64_t kLayerAlignment = 64;
+
+void check_size(uint32_t size) {
+  if (size % 32 == 0) return;
+  throw Error(ErrorCode::kArgument, "a q8_0 KV cache needs head sizes that are multiples of 32; "
+                                    "this model has " +
+                                        std::to_string(size) + "; use f16");
+}
+
+}  // namespace
+
+uint64_t KvCache::place(const ModelSpec& spec, uint32_t context, kernels::KvType type,
+                        std::vector<Layer>& layers) {
+  uint64_t end = 0;
+  for (const LayerSpec& layer_spec : spec.layers) {
+    const AttentionSpec& attention = layer_spec.attention;
+    if (type == kernels::KvType::kQ8_0) {
+      check_size(attention.key_size);
+      check_size(attention.value_size);
+    }
+    Layer layer;
+    layer.key_row = kv_row_bytes(type, attention.key_size);
+    layer.key_stride = layer.key_row * attention.num_kv_heads;
+    layer.keys = end;
+    end = align_up(end + uint64_t{context} * layer.key_stride, kLayerAlignment);
+    if (attention.kind == AttentionKind::kLatent) {
+      layer.values = layer.keys;
+      layer.value_row = layer.key_row;
+      layer.value_stride = layer.key_stride;
+    } else {
+      layer.value_row = kv_row_bytes(type, attention.value_size);
+      layer.value_stride = layer.value_row * attention.num_kv_heads;
+      layer.values = end;
+      end = align_up(end + uint64_t{context} * layer.value_stride, kLayerAlignment);
+    }
+    layers.push_back(layer);
+  }
+  return end;
+}
+
+uint64_t KvCache::bytes(const ModelSpec& spec, uint32_t context, kernels::KvType type) {
+  std::vector<Layer> layers;
+  return place(spec, context, type, layers);
+}
+
+KvCache::KvCache(const ModelSpec& spec, uint32_t context, kernels::KvType type)
+    : type_(type), context_(context) {
+  buffer_ = AlignedBuffer(place(spec, context, type, layers_));
+}
+
+std::byte* KvCache::keys(uint32_t layer, uint32_t kv_head) noexcept {
+  return buffer_.data() + layers_[layer].keys + kv_head * layers_[layer].key_row;
+}
+
+std::byte* KvCache::values(uint32_t layer, uint32_t kv_head) noexcept {
+  return buffer_.data() + layers_[layer].values + kv_head * layers_[layer].value_row;
+}
+
+}  // namespace edgemoe

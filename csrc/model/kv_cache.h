@@ -1,0 +1,59 @@
+// Keys and values of one sequence: per layer, position after position, head after head. Rows are
+// F32, F16 or Q8_0 blocks. Latent attention stores one row per position; values are its front.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "model/model_spec.h"
+
+namespace edgemoe {
+
+// Bytes of `size` elements. Requires: size is a multiple of 32 for kQ8_0.
+constexpr size_t kv_row_bytes(kernels::KvType type, size_t size) noexcept {
+  switch (type) {
+    case kernels::KvType::kF32:
+      return size * 4;
+    case kernels::KvType::kF16:
+      return size * 2;
+    case kernels::KvType::kQ8_0:
+      return size / 32 * 34;
+  }
+  return 0;
+}
+
+class KvCache {
+ public:
+  static uint64_t bytes(const ModelSpec& spec, uint32_t context, kernels::KvType type);
+  // Errors: kArgument when kQ8_0 meets a head size that is not a multiple of 32; kBudget.
+  KvCache(const ModelSpec& spec, uint32_t context, kernels::KvType type);
+
+  kernels::KvType type() const noexcept { return type_; }
+  uint32_t context() const noexcept { return context_; }
+
+  // Row of position 0; add position * stride.
+  std::byte* keys(uint32_t layer, uint32_t kv_head) noexcept;
+  std::byte* values(uint32_t layer, uint32_t kv_head) noexcept;
+  size_t key_stride(uint32_t layer) const noexcept { return layers_[layer].key_stride; }
+  size_t value_stride(uint32_t layer) const noexcept { return layers_[layer].value_stride; }
+
+ private:
+  struct Layer {
+    uint64_t keys = 0;    // offset in the buffer
+    uint64_t values = 0;
+    size_t key_row = 0;   // bytes of one head
+    size_t value_row = 0;
+    size_t key_stride = 0;  // bytes of one position
+    size_t value_stride = 0;
+  };
+  static uint64_t place(const ModelSpec& spec, uint32_t context, kernels::KvType type,
+                        std::vector<Layer>& layers);
+
+  kernels::KvType type_;
+  uint32_t context_;
+  std::vector<Layer> layers_;
+  AlignedBuffer buffer_;
+};
+
+}  // namespace edgemoe

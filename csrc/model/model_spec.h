@@ -1,0 +1,116 @@
+// A model as data: everything that the forward pass asks. Read once from metadata, the
+// architecture's row and the tensors that are present; immutable afterwards.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/kernel_table.h"
+
+namespace edgemoe {
+
+enum class NormKind : uint8_t { kRms, kLayer };
+
+enum class RopePairs : uint8_t {
+  kNone,        // no rotation
+  kNeighbours,  // (x[2i], x[2i+1])
+  kHalves,      // (x[i], x[i + n/2])
+};
+
+enum class RopeScaling : uint8_t { kNone, kLinear, kYarn };
+
+struct RopeSpec {
+  RopePairs pairs = RopePairs::kNone;
+  RopeScaling scaling = RopeScaling::kNone;
+  uint32_t dimensions = 0;        // rotated elements of a head, from the front; even
+  double base = 10000.0;
+  double factor = 1.0;            // positions are divided by it (kLinear, kYarn)
+  uint32_t original_context = 0;  // kYarn
+  double magnitude = 1.0;         // multiplies cos and sin
+};
+
+enum class AttentionKind : uint8_t {
+  kGrouped,  // queries in groups share a key/value head
+  kLatent,   // MLA in the absorbed form: one compressed row per position serves all heads
+};
+
+enum class QkNorm : uint8_t {
+  kNone,
+  kPerHead,    // each head on its own
+  kFullWidth,  // all heads together
+};
+
+struct AttentionSpec {
+  AttentionKind kind = AttentionKind::kGrouped;
+  uint32_t num_heads = 0;
+  uint32_t num_kv_heads = 0;   // 1 for kLatent
+  uint32_t key_size = 0;       // of a head, as cached; kLatent: latent_size + rope.dimensions
+  uint32_t value_size = 0;     // of a head, as cached; kLatent: latent_size
+  uint32_t window = 0;         // positions that a query sees, itself included; 0: all
+  QkNorm qk_norm = QkNorm::kNone;
+  bool qk_norm_after_rope = false;
+  float scale = 0;             // multiplies query . key
+  float softcap = 0;           // 0: none
+  float qkv_clamp = 0;         // 0: none
+  RopeSpec rope;
+  // kLatent
+  uint32_t query_rank = 0;     // 0: queries come from one matrix
+  uint32_t latent_size = 0;
+  uint32_t content_size = 0;   // part of a query head that is not rotated
+  uint32_t head_value_size = 0;  // of a head after decompression
+};
+
+enum class FfnKind : uint8_t { kDense, kMoe };
+
+enum class RouterScore : uint8_t {
+  kSoftmax,       // over all experts, then top-k
+  kSigmoid,
+  kSoftmaxTopK,   // top-k of the logits, softmax over those
+  kSqrtSoftplus,
+};
+
+struct RouterSpec {
+  RouterScore score = RouterScore::kSoftmax;
+  uint32_t num_experts = 0;
+  uint32_t num_used = 0;
+  bool renormalise = false;      // divide the chosen weights by their sum
+  float weight_scale = 1.0f;
+  uint32_t num_groups = 1;       // groups are ranked by their two best selection scores
+  uint32_t num_groups_used = 1;
+  bool weight_before_ffn = false;  // the weight scales the expert's input
+};
+
+struct FfnSpec {
+  FfnKind kind = FfnKind::kDense;
+  uint32_t width = 0;         // of the dense network, or of one expert
+  uint32_t shared_width = 0;  // of the shared expert; 0: none
+};
+
+struct LayerSpec {
+  AttentionSpec attention;
+  FfnSpec ffn;
+};
+
+struct ModelSpec {
+  std::string architecture;
+  std::string name;             // general.name; may be empty
+  uint32_t num_layers = 0;
+  uint32_t width = 0;           // of the residual stream
+  uint32_t vocab_size = 0;
+  uint32_t trained_context = 0;
+  NormKind norm = NormKind::kRms;
+  float norm_epsilon = 0;
+  kernels::Activation activation = kernels::Activation::kSilu;
+  float activation_limit = 0;   // kSwigluOai
+  float embedding_scale = 1.0f;
+  float residual_scale = 1.0f;  // multiplies what attention and FFN add to the stream
+  float logit_scale = 1.0f;     // multiplies the logits
+  float logit_softcap = 0;      // 0: none
+  RouterSpec router;            // num_experts 0: a dense model
+  std::vector<LayerSpec> layers;
+
+  bool is_moe() const noexcept { return router.num_experts != 0; }
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,280 @@
+#include "model/model_weights.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "base/units.h"
+#include "model/regrouper.h"
+#include "quant/unpack.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr uint64_t kArenaAlignment = 64;
+
+enum class LoadKind : uint8_t {
+  kMatrix,     // bytes as they are, then regrouped, `parts` matrices of equal shape
+  kVector,     // float32
+  kLatentUp,   // attn_kv_b of old files, split into key_absorb and value_up
+};
+
+// One tensor on its way into the arena.
+struct Load {
+  LoadKind kind;
+  BoundTensor tensor;
+  uint64_t offset = 0;  // in the arena
+  uint64_t bytes = 0;
+  uint32_t parts = 1;
+  const AttentionSpec* attention = nullptr;  // kLatentUp
+  // Where the result is announced; exactly one is set (kLatentUp: `heads` of the layer).
+  MatrixView* matrix = nullptr;
+  std::vector<MatrixView>* heads = nullptr;
+  const float** vector = nullptr;
+  LayerWeights* layer = nullptr;
+};
+
+uint64_t latent_up_bytes(const AttentionSpec& attention, QuantType type) {
+  const uint64_t absorb =
+      uint64_t{attention.num_heads} * attention.latent_size * attention.content_size * sizeof(float);
+  return align_up(absorb, kArenaAlignment) +
+         uint64_t{attention.num_heads} * attention.head_value_size *
+             row_bytes(type, attention.latent_size);
+}
+
+}  // namespace
+
+// Lists what is to be loaded and gives every piece its place; run once to know the size and once
+// to load, so the two cannot disagree.
+class WeightPlacer {
+ public:
+  WeightPlacer(const ModelSpec& spec, const ModelTensors& tensors, ModelWeights& weights)
+      : tensors_(tensors), weights_(weights) {
+    weights.layers_.resize(spec.num_layers);
+    using enum TensorRole;
+    const BoundTensor& output = tensors[kOutput];
+    matrix(output ? output : tensors[kTokenEmbedding], weights.output_);
+    vector(tensors[kOutputNorm], weights.output_norm_);
+    vector(tensors[kOutputNormBias], weights.output_norm_bias_);
+    vector(rope_factors(), weights.rope_factors_);
+    for (uint32_t i = 0; i < spec.num_layers; ++i) {
+      attention(spec.layers[i].attention, tensors.layers[i], weights.layers_[i]);
+      ffn(tensors.layers[i], weights.layers_[i]);
+    }
+  }
+
+  uint64_t bytes() const noexcept { return end_; }
+  const std::vector<Load>& loads() const noexcept { return loads_; }
+
+ private:
+  // Some converters repeat the factors in each layer; they are the same everywhere.
+  BoundTensor rope_factors() const {
+    const BoundTensor& factors = tensors_[TensorRole::kRopeFactors];
+    return factors || tensors_.layers.empty() ? factors
+                                              : tensors_.layers[0][TensorRole::kRopeFactors];
+  }
+
+  Load& add(const BoundTensor& tensor, LoadKind kind, uint64_t bytes) {
+    Load load{};
+    load.kind = kind;
+    load.tensor = tensor;
+    load.offset = end_;
+    load.bytes = bytes;
+    end_ = align_up(end_ + bytes, kArenaAlignment);
+    loads_.push_back(load);
+    return loads_.back();
+  }
+
+  void matrix(const BoundTensor& tensor, MatrixView& view) {
+    if (tensor) add(tensor, LoadKind::kMatrix, tensor.info->bytes).matrix = &view;
+  }
+  void heads(const BoundTensor& tensor, uint32_t parts, std::vector<MatrixView>& views) {
+    if (!tensor) return;
+    Load& load = add(tensor, LoadKind::kMatrix, tensor.info->bytes);
+    load.parts = parts;
+    load.heads = &views;
+  }
+  void vector(const BoundTensor& tensor, const float*& place) {
+    if (!tensor) return;
+    const uint64_t count = tensor.info->rows() * tensor.info->columns();
+    add(tensor, LoadKind::kVector, count * sizeof(float)).vector = &place;
+  }
+
+  void attention(const AttentionSpec& spec, const LayerTensors& from, LayerWeights& to) {
+    using enum TensorRole;
+    vector(from[kAttentionNorm], to.attention_norm);
+    vector(from[kAttentionNormBias], to.attention_norm_bias);
+    matrix(from[kQkv], to.qkv);
+    vector(from[kQkvBias], to.qkv_bias);
+    matrix(from[kQuery], to.query);
+    vector(from[kQueryBias], to.query_bias);
+    matrix(from[kKey], to.key);
+    vector(from[kKeyBias], to.key_bias);
+    matrix(from[kValue], to.value);
+    vector(from[kValueBias], to.value_bias);
+    vector(from[kQueryNorm], to.query_norm);
+    vector(from[kKeyNorm], to.key_norm);
+    vector(from[kSinks], to.sinks);
+    matrix(from[kQueryDown], to.query_down);
+    vector(from[kQueryDownNorm], to.query_down_norm);
+    matrix(from[kQueryUp], to.query_up);
+    matrix(from[kLatentDown], to.latent_down);
+    vector(from[kLatentNorm], to.latent_norm);
+    heads(from[kKeyAbsorb], spec.num_heads, to.key_absorb);
+    heads(from[kValueUp], spec.num_heads, to.value_up);
+    if (const BoundTensor& latent_up = from[kLatentUp]) {
+      Load& load =
+          add(latent_up, LoadKind::kLatentUp, latent_up_bytes(spec, latent_up.info->type));
+      load.attention = &spec;
+      load.layer = &to;
+    }
+    matrix(from[kAttentionOutput], to.attention_output);
+    vector(from[kAttentionOutputBias], to.attention_output_bias);
+  }
+
+  void ffn(const LayerTensors& from, LayerWeights& to) {
+    using enum TensorRole;
+    vector(from[from[kFfnNorm] ? kFfnNorm : kPostAttentionNorm], to.ffn_norm);
+    vector(from[kFfnNormBias], to.ffn_norm_bias);
+    matrix(from[kFfnGate], to.ffn_gate);
+    matrix(from[kFfnUp], to.ffn_up);
+    matrix(from[kFfnDown], to.ffn_down);
+    matrix(from[kRouter], to.router);
+    vector(from[kRouterBias], to.router_bias);
+    vector(from[kSelectionBias], to.selection_bias);
+    vector(from[kExpertGateBias], to.expert_gate_bias);
+    vector(from[kExpertUpBias], to.expert_up_bias);
+    vector(from[kExpertDownBias], to.expert_down_bias);
+    matrix(from[kSharedGate], to.shared_gate);
+    matrix(from[kSharedUp], to.shared_up);
+    matrix(from[kSharedDown], to.shared_down);
+    matrix(from[kSharedRouter], to.shared_router);
+  }
+
+  const ModelTensors& tensors_;
+  ModelWeights& weights_;
+  std::vector<Load> loads_;
+  uint64_t end_ = 0;
+};
+
+namespace {
+
+// Carries out the loads of a placer.
+class WeightLoader {
+ public:
+  WeightLoader(std::span<const File> files, ThreadPool& pool, size_t max_row_bytes,
+               std::byte* arena)
+      : files_(files), regrouper_(pool, max_row_bytes), arena_(arena) {}
+
+  void run(const Load& load) {
+    switch (load.kind) {
+      case LoadKind::kMatrix:
+        return load_matrix(load);
+      case LoadKind::kVector:
+        *load.vector = reinterpret_cast<const float*>(arena_ + load.offset);
+        return read_floats(*load.tensor.info, reinterpret_cast<float*>(arena_ + load.offset));
+      case LoadKind::kLatentUp:
+        return load_latent_up(load);
+    }
+  }
+
+ private:
+  void read(const TensorInfo& tensor, std::byte* out) {
+    files_[tensor.shard].read_exact(tensor.offset, {out, tensor.bytes});
+  }
+
+  void read_floats(const TensorInfo& tensor, float* out) {
+    const uint64_t count = tensor.rows() * tensor.columns();
+    if (tensor.type == QuantType::kF32) return read(tensor, reinterpret_cast<std::byte*>(out));
+    std::vector<std::byte> raw(tensor.bytes);
+    read(tensor, raw.data());
+    dequantize(tensor.type, raw.data(), count, out);
+  }
+
+  float scale_of(const BoundTensor& tensor) {
+    float scale = 1.0f;
+    if (tensor.scale != nullptr) read_floats(*tensor.scale, &scale);
+    return scale;
+  }
+
+  void load_matrix(const Load& load) {
+    const TensorInfo& tensor = *load.tensor.info;
+    std::byte* data = arena_ + load.offset;
+    read(tensor, data);
+    MatrixView view;
+    view.type = tensor.type;
+    view.rows = tensor.rows() / load.parts;
+    view.columns = tensor.columns();
+    view.scale = scale_of(load.tensor);
+    for (uint32_t part = 0; part < load.parts; ++part) {
+      std::byte* place = data + part * (tensor.bytes / load.parts);
+      regrouper_.regroup_matrix(view.type, place, view.rows, view.columns);
+      view.data = place;
+      if (load.heads != nullptr) load.heads->push_back(view);
+    }
+    if (load.matrix != nullptr) *load.matrix = view;
+  }
+
+  // Old files store, head by head, content_size rows that make keys and head_value_size rows that
+  // make values. The absorbed form needs the first part transposed, which blocks along the
+  // columns do not allow: it is kept as float32.
+  void load_latent_up(const Load& load) {
+    const AttentionSpec& spec = *load.attention;
+    const TensorInfo& tensor = *load.tensor.info;
+    const float scale = scale_of(load.tensor);
+    const uint64_t row_size = row_bytes(tensor.type, spec.latent_size);
+    const uint64_t absorb_floats = uint64_t{spec.latent_size} * spec.content_size;
+    std::vector<std::byte> raw(tensor.bytes);
+    read(tensor, raw.data());
+    auto* absorb = reinterpret_cast<float*>(arena_ + load.offset);
+    std::byte* values = arena_ + load.offset +
+                        align_up(spec.num_heads * absorb_floats * sizeof(float), kArenaAlignment);
+    std::vector<float> row(spec.latent_size);
+    const std::byte* from = raw.data();
+    for (uint32_t head = 0; head < spec.num_heads; ++head) {
+      for (uint32_t column = 0; column < spec.content_size; ++column, from += row_size) {
+        dequantize(tensor.type, from, spec.latent_size, row.data());
+        for (uint32_t i = 0; i < spec.latent_size; ++i) {
+          absorb[i * spec.content_size + column] = row[i];
+        }
+      }
+      load.layer->key_absorb.push_back({reinterpret_cast<const std::byte*>(absorb),
+                                        QuantType::kF32, spec.latent_size, spec.content_size,
+                                        scale});
+      absorb += absorb_floats;
+      const uint64_t value_bytes = spec.head_value_size * row_size;
+      std::memcpy(values, from, value_bytes);
+      regrouper_.regroup_matrix(tensor.type, values, spec.head_value_size, spec.latent_size);
+      load.layer->value_up.push_back(
+          {values, tensor.type, spec.head_value_size, spec.latent_size, scale});
+      values += value_bytes;
+      from += value_bytes;
+    }
+  }
+
+  std::span<const File> files_;
+  Regrouper regrouper_;
+  std::byte* arena_;
+};
+
+}  // namespace
+
+uint64_t ModelWeights::bytes(const ModelSpec& spec, const ModelTensors& tensors) {
+  ModelWeights unused;
+  return WeightPlacer(spec, tensors, unused).bytes();
+}
+
+ModelWeights::ModelWeights(const ModelSpec& spec, const ModelTensors& tensors,
+                           std::span<const File> files, ThreadPool& pool) {
+  const WeightPlacer placer(spec, tensors, *this);
+  arena_ = AlignedBuffer(placer.bytes());
+  size_t max_row_bytes = 0;
+  for (const Load& load : placer.loads()) {
+    const TensorInfo& tensor = *load.tensor.info;
+    max_row_bytes = std::max<size_t>(max_row_bytes, row_bytes(tensor.type, tensor.columns()));
+  }
+  WeightLoader loader(files, pool, max_row_bytes, arena_.data());
+  for (const Load& load : placer.loads()) loader.run(load);
+}
+
+}  // namespace edgemoe

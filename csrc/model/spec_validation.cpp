@@ -1,0 +1,240 @@
+#include "model/spec_validation.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "weights/tensor_names.h"
+
+namespace edgemoe {
+namespace {
+
+void require(bool condition, const std::string& source, const std::string& what) {
+  if (!condition) throw Error(ErrorCode::kFormat, source + ": " + what);
+}
+
+void validate_router(const RouterSpec& router, const std::string& source) {
+  if (router.num_experts == 0) return;
+  require(router.num_used >= 1 && router.num_used <= router.num_experts, source,
+          "expert_used_count (" + std::to_string(router.num_used) + ") is not between 1 and expert_count (" +
+              std::to_string(router.num_experts) + ")");
+  require(router.num_groups <= router.num_experts &&
+              router.num_experts % router.num_groups == 0 && router.num_groups_used >= 1 &&
+              router.num_groups_used <= router.num_groups,
+          source, "expert_group_count or expert_group_used_count does not fit expert_count");
+  require(router.num_used <= router.num_groups_used * (router.num_experts / router.num_groups),
+          source, "expert_used_count is larger than the chosen groups hold");
+  require(std::isfinite(router.weight_scale), source, "expert_weights_scale is not finite");
+}
+
+void validate_attention(const AttentionSpec& attention, const std::string& where) {
+  require(attention.num_heads >= 1 && attention.num_kv_heads >= 1, where, "head_count is 0");
+  require(attention.num_heads % attention.num_kv_heads == 0, where,
+          "head_count is not a multiple of head_count_kv");
+  require(attention.key_size >= 1 && attention.value_size >= 1, where, "a head has size 0");
+  require(attention.rope.dimensions % 2 == 0, where, "rope.dimension_count is odd");
+  require(attention.rope.dimensions <= attention.key_size, where,
+          "rope.dimension_count is larger than a head");
+  require(std::isfinite(attention.scale), where, "attention.scale is not finite");
+}
+
+// Checks the tensors of one layer against the roles that the forward pass will ask for.
+class LayerCheck {
+ public:
+  LayerCheck(const ModelSpec& spec, const LayerTensors& tensors, std::string where)
+      : spec_(spec), tensors_(tensors), where_(std::move(where)) {}
+
+  void run(const LayerSpec& layer) {
+    vector(TensorRole::kAttentionNorm, spec_.width);
+    if (layer.attention.kind == AttentionKind::kLatent) {
+      latent(layer.attention);
+    } else {
+      grouped(layer.attention);
+    }
+    optional_vector(TensorRole::kAttentionNormBias, spec_.width);
+    optional_vector(TensorRole::kFfnNormBias, spec_.width);
+    optional_vector(TensorRole::kRopeFactors, layer.attention.rope.dimensions / 2);
+    // Some families call the norm before the FFN by the other name.
+    const bool named_post = !tensors_[TensorRole::kFfnNorm];
+    vector(named_post ? TensorRole::kPostAttentionNorm : TensorRole::kFfnNorm, spec_.width);
+    if (layer.ffn.kind == FfnKind::kDense) {
+      dense_ffn(layer.ffn);
+    } else {
+      moe_ffn(layer.ffn);
+    }
+    refuse_unused();
+  }
+
+ private:
+  [[noreturn]] void fail(ErrorCode code, TensorRole role, const std::string& what) const {
+    throw Error(code, where_ + std::string(role_name(role)) + " " + what);
+  }
+
+  bool matrix_of(TensorRole role, uint64_t rows, uint64_t columns, bool required) {
+    used_[static_cast<size_t>(role)] = true;
+    const BoundTensor& bound = tensors_[role];
+    if (!bound) {
+      if (required) fail(ErrorCode::kFormat, role, "is missing; the file is incomplete");
+      return false;
+    }
+    if (bound.info->columns() != columns || bound.info->rows() != rows) {
+      fail(ErrorCode::kFormat, role,
+           "has " + std::to_string(bound.info->columns()) + " columns and " +
+               std::to_string(bound.info->rows()) + " rows; expected " + std::to_string(columns) +
+               " and " + std::to_string(rows));
+    }
+    return true;
+  }
+  void matrix(TensorRole role, uint64_t rows, uint64_t columns) {
+    matrix_of(role, rows, columns, true);
+  }
+  void vector(TensorRole role, uint64_t size) { matrix_of(role, 1, size, true); }
+  void optional_vector(TensorRole role, uint64_t size) { matrix_of(role, 1, size, false); }
+
+  void grouped(const AttentionSpec& attention) {
+    const uint64_t query = uint64_t{attention.num_heads} * attention.key_size;
+    const uint64_t key = uint64_t{attention.num_kv_heads} * attention.key_size;
+    const uint64_t value = uint64_t{attention.num_kv_heads} * attention.value_size;
+    if (tensors_[TensorRole::kQkv]) {
+      matrix(TensorRole::kQkv, query + key + value, spec_.width);
+      optional_vector(TensorRole::kQkvBias, query + key + value);
+    } else {
+      matrix(TensorRole::kQuery, query, spec_.width);
+      matrix(TensorRole::kKey, key, spec_.width);
+      matrix(TensorRole::kValue, value, spec_.width);
+      optional_vector(TensorRole::kQueryBias, query);
+      optional_vector(TensorRole::kKeyBias, key);
+      optional_vector(TensorRole::kValueBias, value);
+    }
+    matrix(TensorRole::kAttentionOutput, spec_.width,
+           uint64_t{attention.num_heads} * attention.value_size);
+    optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
+    optional_vector(TensorRole::kSinks, attention.num_heads);
+    if (attention.qk_norm != QkNorm::kNone) {
+      const bool full = attention.qk_norm == QkNorm::kFullWidth;
+      vector(TensorRole::kQueryNorm, full ? query : attention.key_size);
+      vector(TensorRole::kKeyNorm, full ? key : attention.key_size);
+    }
+  }
+
+  void latent(const AttentionSpec& attention) {
+    const uint64_t heads = attention.num_heads;
+    const uint64_t query = heads * (attention.content_size + attention.rope.dimensions);
+    if (attention.query_rank != 0) {
+      matrix(TensorRole::kQueryDown, attention.query_rank, spec_.width);
+      vector(TensorRole::kQueryDownNorm, attention.query_rank);
+      matrix(TensorRole::kQueryUp, query, attention.query_rank);
+    } else {
+      matrix(TensorRole::kQuery, query, spec_.width);
+    }
+    matrix(TensorRole::kLatentDown, attention.latent_size + attention.rope.dimensions, spec_.width);
+    vector(TensorRole::kLatentNorm, attention.latent_size);
+    if (tensors_[TensorRole::kLatentUp]) {
+      matrix(TensorRole::kLatentUp, heads * (attention.content_size + attention.head_value_size),
+             attention.latent_size);
+    } else {
+      matrix(TensorRole::kKeyAbsorb, heads * attention.latent_size, attention.content_size);
+      matrix(TensorRole::kValueUp, heads * attention.head_value_size, attention.latent_size);
+    }
+    matrix(TensorRole::kAttentionOutput, spec_.width, heads * attention.head_value_size);
+    optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
+  }
+
+  void dense_ffn(const FfnSpec& ffn) {
+    matrix(TensorRole::kFfnGate, ffn.width, spec_.width);
+    matrix(TensorRole::kFfnUp, ffn.width, spec_.width);
+    matrix(TensorRole::kFfnDown, spec_.width, ffn.width);
+  }
+
+  void moe_ffn(const FfnSpec& ffn) {
+    const uint64_t experts = spec_.router.num_experts;
+    matrix(TensorRole::kRouter, experts, spec_.width);
+    optional_vector(TensorRole::kRouterBias, experts);
+    optional_vector(TensorRole::kSelectionBias, experts);
+    matrix_of(TensorRole::kExpertGateBias, experts, ffn.width, false);
+    matrix_of(TensorRole::kExpertUpBias, experts, ffn.width, false);
+    matrix_of(TensorRole::kExpertDownBias, experts, spec_.width, false);
+    if (ffn.shared_width != 0) {
+      matrix(TensorRole::kSharedGate, ffn.shared_width, spec_.width);
+      matrix(TensorRole::kSharedUp, ffn.shared_width, spec_.width);
+      matrix(TensorRole::kSharedDown, spec_.width, ffn.shared_width);
+      optional_vector(TensorRole::kSharedRouter, spec_.width);
+    }
+    experts_of(ffn);
+  }
+
+  void experts_of(const FfnSpec& ffn) const {
+    bool has[kNumExpertMatrices] = {};
+    for (const ExpertTensor& tensor : tensors_.experts) {
+      const bool down = tensor.matrix == ExpertMatrix::kDown;
+      if (tensor.rows != (down ? spec_.width : ffn.width) ||
+          tensor.columns != (down ? ffn.width : spec_.width)) {
+        throw Error(ErrorCode::kFormat, where_ + "its expert tensors disagree in shape");
+      }
+      has[static_cast<size_t>(tensor.matrix)] = true;
+      if (tensor.fused_gate_up) has[static_cast<size_t>(ExpertMatrix::kUp)] = true;
+    }
+    for (const bool present : has) {
+      if (!present) {
+        throw Error(ErrorCode::kFormat,
+                    where_ + "its experts lack a gate, up or down matrix; the file is incomplete");
+      }
+    }
+  }
+
+  void refuse_unused() const {
+    for (size_t role = 0; role < kNumTensorRoles; ++role) {
+      if (tensors_.dense[role] && !used_[role]) {
+        fail(ErrorCode::kUnsupported, static_cast<TensorRole>(role),
+             "is present, but " + spec_.architecture + " models are computed without it here");
+      }
+    }
+  }
+
+  const ModelSpec& spec_;
+  const LayerTensors& tensors_;
+  std::string where_;
+  bool used_[kNumTensorRoles] = {};
+};
+
+}  // namespace
+
+void validate_spec(const ModelSpec& spec, const std::string& source) {
+  require(spec.width >= 1, source, "embedding_length is 0");
+  require(spec.norm_epsilon >= 0 && std::isfinite(spec.norm_epsilon), source,
+          "attention.layer_norm_rms_epsilon is not a positive number");
+  validate_router(spec.router, source);
+  for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
+    const std::string where = source + ": layer " + std::to_string(layer);
+    validate_attention(spec.layers[layer].attention, where);
+    require(spec.layers[layer].ffn.width >= 1, where, "feed_forward_length is 0");
+  }
+}
+
+void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
+                      const std::string& source) {
+  const auto check_model = [&](TensorRole role, uint64_t rows, uint64_t columns) {
+    const BoundTensor& bound = tensors[role];
+    if (!bound) return;
+    if (bound.info->columns() != columns || bound.info->rows() != rows) {
+      throw Error(ErrorCode::kFormat, source + ": " + std::string(role_name(role)) +
+                                          " does not have " + std::to_string(columns) +
+                                          " columns and " + std::to_string(rows) + " rows");
+    }
+  };
+  require(static_cast<bool>(tensors[TensorRole::kOutputNorm]), source,
+          "output_norm.weight is missing; the file is incomplete");
+  check_model(TensorRole::kTokenEmbedding, spec.vocab_size, spec.width);
+  check_model(TensorRole::kOutput, spec.vocab_size, spec.width);
+  check_model(TensorRole::kOutputNorm, 1, spec.width);
+  check_model(TensorRole::kOutputNormBias, 1, spec.width);
+  if (tensors[TensorRole::kRopeFactors]) {
+    check_model(TensorRole::kRopeFactors, 1, spec.layers[0].attention.rope.dimensions / 2);
+  }
+  for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
+    LayerCheck(spec, tensors.layers[layer],
+               source + ": blk." + std::to_string(layer) + ".")
+        .run(spec.layers[layer]);
+  }
+}
+
+}  // namespace edgemoe

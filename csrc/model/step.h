@@ -1,0 +1,35 @@
+// One forward pass over a batch of rows, each with its token, position and sequence. Decode is one
+// row, prefill many rows of one sequence; one answer makes any mix harmless.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "model/compute.h"
+#include "model/kv_cache.h"
+#include "model/model_spec.h"
+#include "model/model_weights.h"
+#include "model/rope_table.h"
+#include "model/workspace.h"
+
+namespace edgemoe {
+
+// Requires: rows of one sequence come in rising position, after everything before them was
+// evaluated.
+struct StepRow {
+  int32_t token = 0;
+  uint32_t position = 0;
+  KvCache* cache = nullptr;
+};
+
+// What every layer function works with.
+struct StepContext {
+  const ModelSpec& spec;
+  const ModelWeights& weights;
+  const Compute& compute;
+  const RopeTable& rope;
+  Workspace& work;
+  std::span<const StepRow> rows;
+};
+
+}  // namespace edgemoe

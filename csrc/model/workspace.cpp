@@ -1,0 +1,119 @@
+#include "model/workspace.h"
+
+#include <algorithm>
+
+#include "base/units.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr uint64_t kAlignment = 64;
+
+void grow(size_t& largest, uint64_t value) {
+  largest = std::max(largest, static_cast<size_t>(value));
+}
+
+void add_attention(const AttentionSpec& attention, WorkspaceSizes& sizes) {
+  const uint64_t heads = attention.num_heads;
+  if (attention.kind == AttentionKind::kGrouped) {
+    grow(sizes.projected, heads * attention.key_size +
+                              uint64_t{attention.num_kv_heads} *
+                                  (attention.key_size + attention.value_size));
+    grow(sizes.attended, heads * attention.value_size);
+  } else {
+    const uint64_t query = heads * (attention.content_size + attention.rope.dimensions);
+    grow(sizes.projected, query + attention.key_size + attention.query_rank +
+                              heads * attention.content_size);
+    grow(sizes.absorbed, heads * attention.key_size);
+    grow(sizes.context, heads * attention.latent_size);
+    grow(sizes.attended, heads * attention.head_value_size);
+    grow(sizes.inner, attention.query_rank);
+    // Per-head products take rows of [heads x batch].
+    grow(sizes.inner, heads * std::max(attention.content_size, attention.latent_size));
+  }
+  grow(sizes.inner, sizes.attended);
+}
+
+}  // namespace
+
+WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept {
+  WorkspaceSizes sizes;
+  sizes.width = spec.width;
+  sizes.num_experts = spec.router.num_experts;
+  sizes.num_used = spec.router.num_used;
+  for (const LayerSpec& layer : spec.layers) {
+    add_attention(layer.attention, sizes);
+    grow(sizes.hidden, std::max(layer.ffn.width, layer.ffn.shared_width));
+  }
+  grow(sizes.inner, sizes.hidden);
+  return sizes;
+}
+
+namespace {
+
+// Gives arrays their places; with a null base it only measures.
+class Carver {
+ public:
+  explicit Carver(std::byte* base) : base_(base) {}
+  float* floats(uint64_t count) {
+    float* place = base_ == nullptr ? nullptr : reinterpret_cast<float*>(base_ + end_);
+    end_ = align_up(end_ + count * sizeof(float), kAlignment);
+    return place;
+  }
+  uint64_t bytes() const { return end_; }
+
+ private:
+  std::byte* base_;
+  uint64_t end_ = 0;
+};
+
+uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
+  Carver carver(nullptr);
+  for (const size_t size : {sizes.width, sizes.width, sizes.projected, sizes.absorbed,
+                            sizes.attended, sizes.context, sizes.width, sizes.hidden, sizes.hidden,
+                            sizes.num_experts, sizes.num_used * sizes.width, size_t{1}}) {
+    carver.floats(uint64_t{batch} * size);
+  }
+  carver.floats(sizes.num_experts);
+  return carver.bytes();
+}
+
+}  // namespace
+
+uint64_t Workspace::bytes(const ModelSpec& spec, size_t batch) {
+  const WorkspaceSizes sizes = workspace_sizes(spec);
+  const uint64_t routing = batch * sizes.num_used * (sizeof(RoutedExpert) + 2 * sizeof(uint32_t)) +
+                           2 * sizes.num_experts * sizeof(uint32_t);
+  return float_bytes(sizes, batch) + ActivationRows::bytes(batch, sizes.width) +
+         ActivationRows::bytes(batch, sizes.inner) + routing;
+}
+
+Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
+    : batch(batch_rows),
+      sizes(workspace_sizes(spec)),
+      routed(batch_rows * sizes.num_used),
+      expert_rows(batch_rows * sizes.num_used),
+      place_of_routed(batch_rows * sizes.num_used),
+      first_of_expert(sizes.num_experts + 1),
+      positions(batch_rows),
+      width_rows(batch_rows, sizes.width),
+      inner_rows(batch_rows, sizes.inner),
+      buffer_(float_bytes(sizes, batch_rows)) {
+  needed_experts.reserve(sizes.num_experts);
+  Carver carver(buffer_.data());
+  x = carver.floats(batch * sizes.width);
+  normed = carver.floats(batch * sizes.width);
+  projected = carver.floats(batch * sizes.projected);
+  absorbed = carver.floats(batch * sizes.absorbed);
+  attended = carver.floats(batch * sizes.attended);
+  context = carver.floats(batch * sizes.context);
+  branch = carver.floats(batch * sizes.width);
+  gate = carver.floats(batch * sizes.hidden);
+  up = carver.floats(batch * sizes.hidden);
+  router_logits = carver.floats(batch * sizes.num_experts);
+  expert_out = carver.floats(batch * sizes.num_used * sizes.width);
+  shared_weights = carver.floats(batch);
+  selection = carver.floats(sizes.num_experts);
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,86 @@
+// Where the experts lie: (layer, expert) -> ranges of the files, and how they are placed in a slot.
+// Pure bookkeeping; built once from the tensor directory.
+//
+// An expert is up to three matrices (gate, up, down). A stock tensor [columns, rows, experts] gives
+// every expert one range; a fused gate_up tensor gives gate and up in one range; old files have one
+// tensor per expert. A slot holds the ranges one after another, each as the aligned window that a
+// direct read brings, so nothing is copied.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "quant/quant_type.h"
+
+namespace edgemoe {
+
+enum class ExpertMatrix : uint8_t { kGate, kUp, kDown };
+inline constexpr size_t kNumExpertMatrices = 3;
+
+struct ExpertRange {
+  uint32_t shard = 0;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  uint64_t slot_offset = 0;  // where the aligned window starts in the slot
+};
+
+struct ExpertMatrixPlace {
+  bool present = false;
+  QuantType type = QuantType::kF32;
+  uint32_t rows = 0;
+  uint32_t columns = 0;
+  uint64_t slot_offset = 0;  // first byte of the matrix in the slot (not aligned in general)
+  float scale = 1.0f;
+};
+
+struct ExpertPlace {
+  uint32_t num_ranges = 0;
+  std::array<ExpertRange, kNumExpertMatrices> ranges;  // gate (and up) before down
+  std::array<ExpertMatrixPlace, kNumExpertMatrices> matrices;
+  uint64_t slot_bytes = 0;   // multiple of the alignment
+  uint64_t weight_bytes = 0; // sum of the ranges
+};
+
+// One matrix of one layer for all experts, as found in the tensor directory.
+struct ExpertTensor {
+  ExpertMatrix matrix = ExpertMatrix::kGate;
+  bool fused_gate_up = false;  // rows hold gate, then up
+  QuantType type = QuantType::kF32;
+  uint32_t rows = 0;           // of one matrix (half of the tensor's when fused)
+  uint32_t columns = 0;
+  std::vector<uint32_t> shards;    // per expert
+  std::vector<uint64_t> offsets;   // per expert, absolute in the shard
+  std::vector<float> scales;       // per expert, or empty
+};
+
+class ExpertLayout {
+ public:
+  // tensors[layer] lists the expert tensors of that MoE layer (empty for a dense layer).
+  // `alignment` is the direct-I/O alignment (1 for buffered access).
+  ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, uint32_t num_experts,
+               uint64_t alignment);
+
+  uint32_t num_layers() const noexcept { return num_layers_; }  // dense layers included
+  uint32_t num_experts() const noexcept { return num_experts_; }
+  bool is_moe(uint32_t layer) const noexcept;
+  const ExpertPlace& place(uint32_t layer, uint32_t expert) const noexcept {
+    return places_[layer * num_experts_ + expert];
+  }
+  uint64_t alignment() const noexcept { return alignment_; }
+  uint64_t max_slot_bytes() const noexcept { return max_slot_bytes_; }
+  uint64_t total_slot_bytes() const noexcept { return total_slot_bytes_; }  // all experts resident
+  uint64_t total_weight_bytes() const noexcept { return total_weight_bytes_; }
+
+ private:
+  uint32_t num_layers_ = 0;
+  uint32_t num_experts_ = 0;
+  uint64_t alignment_ = 1;
+  uint64_t max_slot_bytes_ = 0;
+  uint64_t total_slot_bytes_ = 0;
+  uint64_t total_weight_bytes_ = 0;
+  std::vector<ExpertPlace> places_;
+};
+
+}  // namespace edgemoe

@@ -1,0 +1,65 @@
+// Tensors by what they do. The only place where GGUF tensor names are known is tensor_names.cpp;
+// everything else asks for a role.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "gguf/gguf_file.h"
+#include "weights/expert_layout.h"
+
+namespace edgemoe {
+
+// Roles of tensors that stay in memory; one tensor per layer, or one per model.
+enum class TensorRole : uint8_t {
+  // of the model
+  kTokenEmbedding, kOutputNorm, kOutputNormBias, kOutput, kRopeFactors,
+  // of a layer: attention
+  kAttentionNorm, kAttentionNormBias, kQuery, kQueryBias, kKey, kKeyBias, kValue, kValueBias,
+  kQkv, kQkvBias, kAttentionOutput, kAttentionOutputBias, kQueryNorm, kKeyNorm, kSinks,
+  kPostAttentionNorm, kQueryDown, kQueryDownNorm, kQueryUp, kLatentDown, kLatentNorm, kLatentUp,
+  kKeyAbsorb, kValueUp,
+  // of a layer: feed-forward
+  kFfnNorm, kFfnNormBias, kFfnGate, kFfnUp, kFfnDown, kRouter, kRouterBias, kSelectionBias,
+  kExpertGateBias, kExpertUpBias, kExpertDownBias, kSharedGate, kSharedUp, kSharedDown,
+  kSharedRouter,
+  kCount,
+};
+inline constexpr size_t kNumTensorRoles = static_cast<size_t>(TensorRole::kCount);
+
+// A tensor and the factor that its file gives beside it (`.scale`, one value; 1 when absent).
+struct BoundTensor {
+  const TensorInfo* info = nullptr;   // null: absent
+  const TensorInfo* scale = nullptr;  // F32 [1]
+  explicit operator bool() const noexcept { return info != nullptr; }
+};
+
+struct LayerTensors {
+  std::array<BoundTensor, kNumTensorRoles> dense;
+  // Expert tensors of the layer; scales (per expert) are filled when the model is loaded.
+  std::vector<ExpertTensor> experts;
+  std::vector<const TensorInfo*> expert_scales;  // parallel to experts; null: none
+  const BoundTensor& operator[](TensorRole role) const noexcept {
+    return dense[static_cast<size_t>(role)];
+  }
+};
+
+struct ModelTensors {
+  std::array<BoundTensor, kNumTensorRoles> model;
+  std::vector<LayerTensors> layers;
+  const BoundTensor& operator[](TensorRole role) const noexcept {
+    return model[static_cast<size_t>(role)];
+  }
+};
+
+// Binds every tensor of the file to a role of its layer. `ignored_prefixes` are names that the
+// architecture lists as unused. Tensors of blocks >= num_layers (NextN) are skipped only when
+// num_blocks > num_layers says so. Errors: kUnsupported naming a tensor that has no role;
+// kFormat for a layer number outside the model, experts that disagree in number or shape.
+ModelTensors bind_tensors(const GgufFile& file, uint32_t num_layers, uint32_t num_blocks,
+                          uint32_t num_experts);
+
+}  // namespace edgemoe

@@ -1,0 +1,179 @@
+#include "weights/tensor_names.h"
+
+#include <charconv>
+#include <span>
+
+namespace edgemoe {
+namespace {
+
+struct RoleName {
+  TensorRole role;
+  std::string_view name;
+};
+
+using enum TensorRole;
+
+constexpr RoleName kModelNames[] = {
+    {kTokenEmbedding, "token_embd.weight"}, {kOutputNorm, "output_norm.weight"},
+    {kOutputNormBias, "output_norm.bias"},  {kOutput, "output.weight"},
+    {kRopeFactors, "rope_freqs.weight"},
+};
+
+constexpr RoleName kLayerNames[] = {
+    {kAttentionNorm, "attn_norm.weight"},
+    {kAttentionNormBias, "attn_norm.bias"},
+    {kQuery, "attn_q.weight"},
+    {kQueryBias, "attn_q.bias"},
+    {kKey, "attn_k.weight"},
+    {kKeyBias, "attn_k.bias"},
+    {kValue, "attn_v.weight"},
+    {kValueBias, "attn_v.bias"},
+    {kQkv, "attn_qkv.weight"},
+    {kQkvBias, "attn_qkv.bias"},
+    {kAttentionOutput, "attn_output.weight"},
+    {kAttentionOutputBias, "attn_output.bias"},
+    {kQueryNorm, "attn_q_norm.weight"},
+    {kKeyNorm, "attn_k_norm.weight"},
+    {kSinks, "attn_sinks.weight"},
+    {kPostAttentionNorm, "post_attention_norm.weight"},
+    {kQueryDown, "attn_q_a.weight"},
+    {kQueryDownNorm, "attn_q_a_norm.weight"},
+    {kQueryUp, "attn_q_b.weight"},
+    {kLatentDown, "attn_kv_a_mqa.weight"},
+    {kLatentNorm, "attn_kv_a_norm.weight"},
+    {kLatentUp, "attn_kv_b.weight"},
+    {kKeyAbsorb, "attn_k_b.weight"},
+    {kValueUp, "attn_v_b.weight"},
+    {kRopeFactors, "rope_freqs.weight"},
+    {kFfnNorm, "ffn_norm.weight"},
+    {kFfnNormBias, "ffn_norm.bias"},
+    {kFfnGate, "ffn_gate.weight"},
+    {kFfnUp, "ffn_up.weight"},
+    {kFfnDown, "ffn_down.weight"},
+    {kRouter, "ffn_gate_inp.weight"},
+    {kRouterBias, "ffn_gate_inp.bias"},
+    {kSelectionBias, "exp_probs_b.bias"},
+    {kSelectionBias, "exp_probs_b"},
+    {kExpertGateBias, "ffn_gate_exps.bias"},
+    {kExpertUpBias, "ffn_up_exps.bias"},
+    {kExpertDownBias, "ffn_down_exps.bias"},
+    {kSharedGate, "ffn_gate_shexp.weight"},
+    {kSharedUp, "ffn_up_shexp.weight"},
+    {kSharedDown, "ffn_down_shexp.weight"},
+    {kSharedRouter, "ffn_gate_inp_shexp.weight"},
+};
+
+struct ExpertName {
+  std::string_view stem;
+  ExpertMatrix matrix;
+  bool fused_gate_up;
+};
+
+// "<stem>_exps.weight", and "<stem>.E.weight" in old files.
+constexpr ExpertName kExpertNames[] = {
+    {"ffn_gate_up", ExpertMatrix::kGate, true},
+    {"ffn_gate", ExpertMatrix::kGate, false},
+    {"ffn_up", ExpertMatrix::kUp, false},
+    {"ffn_down", ExpertMatrix::kDown, false},
+};
+
+// Precomputed by old converters and recomputed by every engine.
+constexpr std::string_view kIgnoredSuffixes[] = {"attn_rot_embd", "rotary_emb.inv_freq"};
+
+constexpr std::string_view kScaleSuffix = ".scale";
+constexpr std::string_view kWeightSuffix = ".weight";
+
+std::optional<TensorRole> find_role(std::span<const RoleName> names, std::string_view name) {
+  for (const RoleName& entry : names) {
+    if (entry.name == name) return entry.role;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint32_t> parse_number(std::string_view digits) {
+  uint32_t number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
+  return number;
+}
+
+// "ffn_up_exps" or "ffn_up.7", without the ".weight".
+std::optional<TensorMeaning> expert_meaning(std::string_view base) {
+  for (const ExpertName& entry : kExpertNames) {
+    if (!base.starts_with(entry.stem)) continue;
+    const std::string_view rest = base.substr(entry.stem.size());
+    TensorMeaning meaning;
+    meaning.scope = TensorScope::kLayer;
+    meaning.expert_matrix = entry.matrix;
+    meaning.fused_gate_up = entry.fused_gate_up;
+    if (rest == "_exps") return meaning;
+    if (rest.starts_with('.') && !entry.fused_gate_up) {
+      meaning.expert = parse_number(rest.substr(1));
+      if (meaning.expert) return meaning;
+    }
+  }
+  return std::nullopt;
+}
+
+// Meaning of "X.weight", or of "X.scale" as the scale beside it.
+std::optional<TensorMeaning> find_meaning(std::span<const RoleName> names, std::string_view name) {
+  TensorMeaning meaning;
+  std::string weight_name(name);
+  if (name.ends_with(kScaleSuffix)) {
+    meaning.is_scale = true;
+    weight_name.replace(name.size() - kScaleSuffix.size(), kScaleSuffix.size(), kWeightSuffix);
+  }
+  meaning.role = find_role(names, weight_name);
+  if (meaning.role) return meaning;
+  if (!weight_name.ends_with(kWeightSuffix)) return std::nullopt;
+  const bool is_scale = meaning.is_scale;
+  auto expert = expert_meaning(
+      std::string_view(weight_name).substr(0, weight_name.size() - kWeightSuffix.size()));
+  if (expert) expert->is_scale = is_scale;
+  return expert;
+}
+
+constexpr std::string_view kLayerPrefix = "blk.";
+
+}  // namespace
+
+std::optional<uint32_t> layer_of(std::string_view name) noexcept {
+  if (!name.starts_with(kLayerPrefix)) return std::nullopt;
+  const size_t dot = name.find('.', kLayerPrefix.size());
+  if (dot == std::string_view::npos) return std::nullopt;
+  return parse_number(name.substr(kLayerPrefix.size(), dot - kLayerPrefix.size()));
+}
+
+std::optional<TensorMeaning> meaning_of(std::string_view name) {
+  const std::optional<uint32_t> layer = layer_of(name);
+  if (!layer) {
+    auto meaning = find_meaning(kModelNames, name);
+    if (meaning && meaning->expert_matrix) return std::nullopt;
+    return meaning;
+  }
+  const std::string_view rest = name.substr(name.find('.', kLayerPrefix.size()) + 1);
+  for (const std::string_view ignored : kIgnoredSuffixes) {
+    if (!rest.starts_with(ignored)) continue;
+    TensorMeaning meaning;
+    meaning.scope = TensorScope::kIgnored;
+    return meaning;
+  }
+  auto meaning = find_meaning(kLayerNames, rest);
+  if (meaning) {
+    meaning->scope = TensorScope::kLayer;
+    meaning->layer = *layer;
+  }
+  return meaning;
+}
+
+std::string_view role_name(TensorRole role) noexcept {
+  for (const RoleName& entry : kLayerNames) {
+    if (entry.role == role) return entry.name;
+  }
+  for (const RoleName& entry : kModelNames) {
+    if (entry.role == role) return entry.name;
+  }
+  return "?";
+}
+
+}  // namespace edgemoe

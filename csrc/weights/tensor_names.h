@@ -1,0 +1,35 @@
+// The only file pair that knows GGUF tensor names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "weights/model_tensors.h"
+
+namespace edgemoe {
+
+enum class TensorScope : uint8_t { kModel, kLayer, kIgnored };
+
+// What a tensor name means. Exactly one of `role` and `expert_matrix` is set unless ignored.
+struct TensorMeaning {
+  TensorScope scope = TensorScope::kModel;
+  uint32_t layer = 0;                        // kLayer
+  std::optional<TensorRole> role;
+  std::optional<ExpertMatrix> expert_matrix;
+  bool fused_gate_up = false;
+  std::optional<uint32_t> expert;            // one tensor per expert (old files)
+  bool is_scale = false;                     // the `.scale` beside the tensor of that role
+};
+
+// Empty when the name has no meaning to this build.
+std::optional<TensorMeaning> meaning_of(std::string_view name);
+
+// The usual name of a role, for messages: "attn_q.weight".
+std::string_view role_name(TensorRole role) noexcept;
+
+// The layer number of "blk.N.rest", if that is what the name looks like.
+std::optional<uint32_t> layer_of(std::string_view name) noexcept;
+
+}  // namespace edgemoe
