@@ -34,8 +34,8 @@ ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const Fil
       const TensorInfo* scales = layer.expert_scales[i];
       if (scales == nullptr) continue;
       layer.experts[i].scales.resize(scales->columns() * scales->rows());
-      files[scales->shard].read_exact(
-          scales->offset, std::as_writable_bytes(std::span(layer.experts[i].scales)));
+      files[scales->shard].read_exact(scales->offset,
+                                      std::as_writable_bytes(std::span(layer.experts[i].scales)));
     }
   }
   return filled;
@@ -99,9 +99,15 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
-const ModelSpec& Engine::spec() const noexcept { return impl_->file.spec(); }
-const MemoryPlan& Engine::memory_plan() const noexcept { return impl_->plan; }
-const char* Engine::level() const noexcept { return impl_->compute.table().level; }
+const ModelSpec& Engine::spec() const noexcept {
+  return impl_->file.spec();
+}
+const MemoryPlan& Engine::memory_plan() const noexcept {
+  return impl_->plan;
+}
+const char* Engine::level() const noexcept {
+  return impl_->compute.table().level;
+}
 
 std::string_view Engine::io_backend() const noexcept {
   return impl_->store ? impl_->store->backend() : "none";

@@ -18,9 +18,9 @@ struct EngineStats {
   ExpertStats experts;
   ReadStats reads;
   uint64_t steps = 0;
-  uint64_t tokens = 0;            // rows evaluated
-  uint64_t step_ns = 0;           // time in forward passes
-  uint64_t resident_bytes = 0;    // of the process now (VmRSS)
+  uint64_t tokens = 0;               // rows evaluated
+  uint64_t step_ns = 0;              // time in forward passes
+  uint64_t resident_bytes = 0;       // of the process now (VmRSS)
   uint64_t peak_resident_bytes = 0;  // VmHWM
 };
 
@@ -36,7 +36,7 @@ class Engine {
   EngineStats stats() const;
   // Routed demands and hits per layer since loading.
   std::vector<std::pair<uint64_t, uint64_t>> layer_demands_and_hits() const;
-  const char* level() const noexcept;           // of the kernels
+  const char* level() const noexcept;  // of the kernels
   std::string_view io_backend() const noexcept;
 
  private:

@@ -7,15 +7,16 @@
 namespace edgemoe {
 
 struct MemoryPlan {
-  uint64_t budget_bytes = 0;         // the bound of the whole process
-  uint64_t process_bytes = 0;        // what the process held before loading (interpreter, tokenizer)
-  uint64_t dense_bytes = 0;          // weights that stay in memory
+  uint64_t budget_bytes = 0;   // the bound of the whole process
+  uint64_t process_bytes = 0;  // what the process held before loading (interpreter, tokenizer)
+  uint64_t dense_bytes = 0;    // weights that stay in memory
   uint64_t kv_cache_bytes = 0;
-  uint64_t scratch_bytes = 0;        // activations of one step, I/O buffers, threads, slack
-  uint64_t expert_pool_bytes = 0;    // slots
-  uint64_t least_bytes = 0;          // the smallest budget that runs with these options
-  uint64_t all_experts_bytes = 0;    // pool that would hold every expert
-  uint64_t token_expert_bytes = 0;   // experts that one token uses: below this an LRU cache hits nothing
+  uint64_t scratch_bytes = 0;      // activations of one step, I/O buffers, threads, slack
+  uint64_t expert_pool_bytes = 0;  // slots
+  uint64_t least_bytes = 0;        // the smallest budget that runs with these options
+  uint64_t all_experts_bytes = 0;  // pool that would hold every expert
+  uint64_t token_expert_bytes =
+      0;  // experts that one token uses: below this an LRU cache hits nothing
   uint32_t context = 0;
   uint32_t batch = 0;
   uint32_t num_threads = 0;

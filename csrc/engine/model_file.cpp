@@ -19,9 +19,9 @@ namespace {
 // measured at 10 to 18 MiB on x86-64 with glibc; page tables are 1/512 of what they map.
 constexpr uint64_t kSlackBytes = 24 * kMiB;
 constexpr uint64_t kPageTableShare = 512;
-constexpr uint64_t kThreadBytes = 256 * kKiB;       // touched stack, per thread
-constexpr uint64_t kReaderBytes = 8 * kMiB;         // I/O threads, rings, bounce buffers
-constexpr uint64_t kLogitCopies = 4;                // in C++, Python and the sampler's candidates
+constexpr uint64_t kThreadBytes = 256 * kKiB;  // touched stack, per thread
+constexpr uint64_t kReaderBytes = 8 * kMiB;    // I/O threads, rings, bounce buffers
+constexpr uint64_t kLogitCopies = 4;           // in C++, Python and the sampler's candidates
 
 constexpr uint32_t kLeastBatch = 8;
 constexpr uint32_t kLeastContext = 1024;
@@ -48,7 +48,8 @@ class Planner {
     plan_.all_experts_bytes = std::max(layout.total_slot_bytes(), least_pool_);
     for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
       if (!layout.is_moe(layer)) continue;
-      plan_.token_expert_bytes += uint64_t{spec.router.num_used} * layout.place(layer, 0).weight_bytes;
+      plan_.token_expert_bytes +=
+          uint64_t{spec.router.num_used} * layout.place(layer, 0).weight_bytes;
     }
   }
 
@@ -90,9 +91,7 @@ class Planner {
   uint32_t smallest_context(uint32_t largest) const {
     return options_.context != 0 ? options_.context : std::min(largest, kLeastContext);
   }
-  uint32_t smallest_batch() const {
-    return options_.batch != 0 ? options_.batch : kLeastBatch;
-  }
+  uint32_t smallest_batch() const { return options_.batch != 0 ? options_.batch : kLeastBatch; }
 
   uint64_t budget() const {
     switch (options_.memory) {
@@ -159,8 +158,7 @@ MemoryPlan ModelFile::plan(const EngineOptions& options) const {
   return Planner(gguf_, spec_, tensors_, options).plan();
 }
 
-ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors,
-                           uint64_t alignment) {
+ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment) {
   std::vector<std::vector<ExpertTensor>> experts;
   for (const LayerTensors& layer : tensors.layers) experts.push_back(layer.experts);
   return ExpertLayout(experts, spec.router.num_experts, alignment);

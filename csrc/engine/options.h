@@ -22,10 +22,10 @@ struct EngineOptions {
     kBytes,  // memory_bytes
   };
   Memory memory = Memory::kAuto;
-  uint64_t memory_bytes = 0;   // bound of the whole process (kBytes)
-  uint32_t num_threads = 0;    // 0: the CPUs this process may use
-  uint32_t context = 0;        // positions; 0: min(trained context, kDefaultContext)
-  uint32_t batch = 0;          // rows of one prefill step; 0: up to kDefaultBatch as memory allows
+  uint64_t memory_bytes = 0;  // bound of the whole process (kBytes)
+  uint32_t num_threads = 0;   // 0: the CPUs this process may use
+  uint32_t context = 0;       // positions; 0: min(trained context, kDefaultContext)
+  uint32_t batch = 0;         // rows of one prefill step; 0: up to kDefaultBatch as memory allows
   kernels::KvType kv_type = kernels::KvType::kF16;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   ReaderOptions reader;
@@ -34,14 +34,15 @@ struct EngineOptions {
 // Zero or neutral values switch a rule off. Applied in the order of the fields.
 struct SamplingOptions {
   std::vector<std::pair<int32_t, float>> logit_bias;  // token, added to its logit
-  float repetition_penalty = 1.0f;  // > 0; divides positive, multiplies negative logits of seen tokens
-  float frequency_penalty = 0.0f;   // times the count among the last tokens
+  float repetition_penalty =
+      1.0f;  // > 0; divides positive, multiplies negative logits of seen tokens
+  float frequency_penalty = 0.0f;  // times the count among the last tokens
   float presence_penalty = 0.0f;
-  uint32_t penalty_window = 64;     // last tokens that penalties look at
-  float temperature = 0.8f;         // 0: greedy
-  uint32_t top_k = 40;              // 0: all
-  float top_p = 0.95f;              // 1: all
-  float min_p = 0.05f;              // 0: all
+  uint32_t penalty_window = 64;  // last tokens that penalties look at
+  float temperature = 0.8f;      // 0: greedy
+  uint32_t top_k = 40;           // 0: all
+  float top_p = 0.95f;           // 1: all
+  float min_p = 0.05f;           // 0: all
   uint64_t seed = 0;
 };
 

@@ -32,9 +32,9 @@ class Sampler {
 
   SamplingOptions options_;
   size_t vocab_size_;
-  uint64_t state_;                  // of the generator
+  uint64_t state_;  // of the generator
   std::vector<Candidate> candidates_;
-  std::vector<int32_t> recent_;     // ring of the last tokens
+  std::vector<int32_t> recent_;  // ring of the last tokens
   size_t recent_next_ = 0;
 };
 

@@ -27,7 +27,9 @@ Session::Session(Engine& engine) : engine_(engine) {
   }
 }
 
-Session::~Session() { engine_.impl_->session_open.store(false); }
+Session::~Session() {
+  engine_.impl_->session_open.store(false);
+}
 
 void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop) {
   Engine::Impl& engine = *engine_.impl_;
@@ -37,8 +39,7 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   if (tokens.size() > context - position_) {
     throw Error(ErrorCode::kArgument,
                 "the context of " + std::to_string(context) + " tokens is full: " +
-                    std::to_string(position_) + " are in it and " +
-                    std::to_string(tokens.size()) +
+                    std::to_string(position_) + " are in it and " + std::to_string(tokens.size()) +
                     " more were given; load the model with a larger context or shorten the text");
   }
   const std::lock_guard lock(engine.mutex);
@@ -49,7 +50,8 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
     rows.clear();
     const size_t count = std::min<size_t>(tokens.size() - first, engine.plan.batch);
-    for (size_t i = 0; i < count; ++i) rows.push_back({tokens[first + i], position++, &engine.cache});
+    for (size_t i = 0; i < count; ++i)
+      rows.push_back({tokens[first + i], position++, &engine.cache});
     forward(engine.model, rows, should_stop);
     ++engine.steps;
   }
@@ -61,16 +63,17 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
           .count());
 }
 
-uint32_t Session::num_rows() const noexcept { return num_rows_; }
+uint32_t Session::num_rows() const noexcept {
+  return num_rows_;
+}
 
 void Session::logits(uint32_t first, uint32_t count, std::span<float> out) {
   Engine::Impl& engine = *engine_.impl_;
   const size_t vocab_size = engine.file.spec().vocab_size;
   if (first > num_rows_ || count > num_rows_ - first || out.size() != count * vocab_size) {
-    throw Error(ErrorCode::kArgument, "logits of rows " + std::to_string(first) + " to " +
-                                          std::to_string(first + count) +
-                                          " were asked for; the last batch has " +
-                                          std::to_string(num_rows_));
+    throw Error(ErrorCode::kArgument,
+                "logits of rows " + std::to_string(first) + " to " + std::to_string(first + count) +
+                    " were asked for; the last batch has " + std::to_string(num_rows_));
   }
   const std::lock_guard lock(engine.mutex);
   for (uint32_t row = 0; row < count; ++row) {
@@ -78,7 +81,9 @@ void Session::logits(uint32_t first, uint32_t count, std::span<float> out) {
   }
 }
 
-uint32_t Session::position() const noexcept { return position_; }
+uint32_t Session::position() const noexcept {
+  return position_;
+}
 
 void Session::rewind(uint32_t position) {
   if (position > position_) {

@@ -14,10 +14,11 @@ struct ProcessMemory {
 ProcessMemory process_memory();
 
 struct SystemMemory {
-  uint64_t available_bytes = 0;              // MemAvailable
-  std::optional<uint64_t> group_limit_bytes; // least limit of the control groups above us (v1 or v2)
-  uint64_t group_used_bytes = 0;             // of that group, without reclaimable page cache
-  std::string group_path;                    // the group that sets the limit
+  uint64_t available_bytes = 0;  // MemAvailable
+  std::optional<uint64_t>
+      group_limit_bytes;          // least limit of the control groups above us (v1 or v2)
+  uint64_t group_used_bytes = 0;  // of that group, without reclaimable page cache
+  std::string group_path;         // the group that sets the limit
 };
 // `root` is "/" (tests pass a folder that imitates /proc and /sys).
 SystemMemory system_memory(const std::string& root = "/");

@@ -33,8 +33,12 @@ uint32_t enabled_register_sets() noexcept {
   return low;
 }
 
-constexpr bool all_set(uint32_t value, uint32_t mask) { return (value & mask) == mask; }
-constexpr uint32_t bit(int n) { return uint32_t{1} << n; }
+constexpr bool all_set(uint32_t value, uint32_t mask) {
+  return (value & mask) == mask;
+}
+constexpr uint32_t bit(int n) {
+  return uint32_t{1} << n;
+}
 
 }  // namespace
 
@@ -55,12 +59,14 @@ CpuFeatures detect_cpu_features() noexcept {
   const Registers extended = cpuid(7);
   const uint32_t state = enabled_register_sets();
   features.avx2 = all_set(state, kYmmState) && all_set(extended.ebx, kAvx2);
-  features.avx512 = features.avx2 && all_set(state, kZmmState) &&
-                    all_set(extended.ebx, kAvx512) && all_set(extended.ecx, kVnni);
+  features.avx512 = features.avx2 && all_set(state, kZmmState) && all_set(extended.ebx, kAvx512) &&
+                    all_set(extended.ecx, kVnni);
   return features;
 }
 #else
-CpuFeatures detect_cpu_features() noexcept { return {}; }
+CpuFeatures detect_cpu_features() noexcept {
+  return {};
+}
 #endif
 
 }  // namespace edgemoe::kernels

@@ -8,7 +8,8 @@
 
 namespace edgemoe::kernels {
 
-// Levels compiled in and supported by this CPU, lowest first; never empty ("scalar" is always there).
+// Levels compiled in and supported by this CPU, lowest first; never empty ("scalar" is always
+// there).
 std::span<const KernelTable* const> available_tables() noexcept;
 
 // The highest level, or the one that the environment variable EDGEMOE_LEVEL names.

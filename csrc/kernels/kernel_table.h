@@ -3,11 +3,13 @@
 //
 // Contract of every entry: a pure function on the caller's memory; no allocation, threads, globals
 // or exceptions; nothing outside the arguments is read or written. Every level gives the same bits:
-//   - quantised matmul: per fold an exact integer, isum = sum over sub-blocks of scale * (codes . codes);
-//     then, in column order, acc = fma(d * activation_scale, float(isum), acc), and for formats with
-//     minima acc = fma(-(dmin * activation_scale), float(sum of min * activation sums), acc) after it;
-//     acc starts at +0.
-//   - F16, BF16, F32 matmul, dot and sums of squares: lane l of 16 takes columns l, l + 16, ... with
+//   - quantised matmul: per fold an exact integer, isum = sum over sub-blocks of scale * (codes .
+//   codes);
+//     then, in column order, acc = fma(d * activation_scale, float(isum), acc), and for formats
+//     with minima acc = fma(-(dmin * activation_scale), float(sum of min * activation sums), acc)
+//     after it; acc starts at +0.
+//   - F16, BF16, F32 matmul, dot and sums of squares: lane l of 16 takes columns l, l + 16, ...
+//   with
 //     one fma each, from +0; the lanes are added as ((l, l+8), then (l, l+4), (l, l+2), (l, l+1)).
 //   - other float operations: plain expressions in the order written in generic/*.inl.h,
 //     contraction off, explicit fma, own polynomials for exp.
@@ -50,20 +52,20 @@ enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
 // of 32 as in GGUF). With end == begin and no sink the output is zero.
 inline constexpr size_t kAttentionBlock = 64;
 struct AttendArgs {
-  const float* query;        // [key_size]
-  const std::byte* keys;     // position p at keys + p * key_stride
-  const std::byte* values;   // position p at values + p * value_stride
-  size_t key_stride;         // bytes
-  size_t value_stride;       // bytes
-  size_t key_size;           // elements
-  size_t value_size;         // elements
+  const float* query;       // [key_size]
+  const std::byte* keys;    // position p at keys + p * key_stride
+  const std::byte* values;  // position p at values + p * value_stride
+  size_t key_stride;        // bytes
+  size_t value_stride;      // bytes
+  size_t key_size;          // elements
+  size_t value_size;        // elements
   size_t begin;
   size_t end;
-  float scale;               // multiplies query . key
-  float softcap;             // 0: none; else s = softcap * tanh(s / softcap)
-  const float* sink;         // may be null; a logit that takes weight and gives no value
+  float scale;        // multiplies query . key
+  float softcap;      // 0: none; else s = softcap * tanh(s / softcap)
+  const float* sink;  // may be null; a logit that takes weight and gives no value
   KvType type;
-  float* out;                // [value_size]
+  float* out;  // [value_size]
 };
 using AttendFn = void (*)(const AttendArgs&) noexcept;
 
@@ -85,15 +87,16 @@ struct KernelTable {
   // (up + 1) * gate * sigmoid(1.702 * gate). `limit` is only read there. out may be gate or up.
   void (*gated_activation)(Activation kind, const float* gate, const float* up, size_t n,
                            float limit, float* out) noexcept;
-  void (*softmax)(float* x, size_t n) noexcept;                     // in place; NaN-free for finite input
-  void (*sigmoid)(float* x, size_t n) noexcept;                     // in place
-  void (*add)(const float* x, size_t n, float* y) noexcept;         // y += x
+  void (*softmax)(float* x, size_t n) noexcept;              // in place; NaN-free for finite input
+  void (*sigmoid)(float* x, size_t n) noexcept;              // in place
+  void (*add)(const float* x, size_t n, float* y) noexcept;  // y += x
   void (*add_scaled)(float a, const float* x, size_t n, float* y) noexcept;  // y = fma(a, x, y)
-  void (*scale)(float a, size_t n, float* x) noexcept;              // x *= a
-  void (*softcap)(float cap, size_t n, float* x) noexcept;          // x = cap * tanh(x / cap)
+  void (*scale)(float a, size_t n, float* x) noexcept;                       // x *= a
+  void (*softcap)(float cap, size_t n, float* x) noexcept;  // x = cap * tanh(x / cap)
   // Rotates pairs (x[i], x[i + pairs]) (`neighbours` false) or (x[2i], x[2i+1]) by the angles given
   // as cos/sin of `pairs` entries.
-  void (*rotate)(float* x, size_t pairs, const float* cos, const float* sin, bool neighbours) noexcept;
+  void (*rotate)(float* x, size_t pairs, const float* cos, const float* sin,
+                 bool neighbours) noexcept;
   // Rounds n floats into a row of the KV cache. Requires: n is a multiple of 32 for kQ8_0.
   void (*store_kv)(KvType type, const float* x, size_t n, std::byte* out) noexcept;
   AttendFn attend;

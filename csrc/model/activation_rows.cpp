@@ -56,7 +56,8 @@ Activations ActivationRows::as(ActivationEncoding encoding, const kernels::Kerne
   const bool block256 = encoding == ActivationEncoding::kQ8Block256;
   Rounded& rounded = rounded_[block256 ? 1 : 0];
   if (!rounded.current) {
-    const kernels::QuantizeFn quantize = block256 ? table.quantize_block256 : table.quantize_block32;
+    const kernels::QuantizeFn quantize =
+        block256 ? table.quantize_block256 : table.quantize_block32;
     const size_t num_scales = columns_ / activation_block(encoding);
     const size_t num_sums = columns_ / kSumBlock;
     pool.parallel_for(rows_, [&](size_t row, size_t) {

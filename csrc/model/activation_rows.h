@@ -18,8 +18,7 @@ class ActivationRows {
   void set(const float* values, size_t rows, size_t columns) noexcept;
 
   // The rows in the encoding that a weight type multiplies; rounds them on first use.
-  Activations as(ActivationEncoding encoding, const kernels::KernelTable& table,
-                          ThreadPool& pool);
+  Activations as(ActivationEncoding encoding, const kernels::KernelTable& table, ThreadPool& pool);
   size_t rows() const noexcept { return rows_; }
   size_t columns() const noexcept { return columns_; }
 

@@ -26,7 +26,9 @@ constexpr ArchitectureRow kArchitectures[] = {
 
 }  // namespace
 
-std::span<const ArchitectureRow> architectures() noexcept { return kArchitectures; }
+std::span<const ArchitectureRow> architectures() noexcept {
+  return kArchitectures;
+}
 
 const ArchitectureRow* find_architecture(std::string_view name) noexcept {
   for (const ArchitectureRow& row : kArchitectures) {

@@ -23,9 +23,8 @@ inline void attend(StepContext& step, uint32_t layer) {
 
 // First position that a query at `position` sees.
 constexpr uint32_t window_begin(const AttentionSpec& attention, uint32_t position) noexcept {
-  return attention.window != 0 && position + 1 > attention.window
-             ? position + 1 - attention.window
-             : 0;
+  return attention.window != 0 && position + 1 > attention.window ? position + 1 - attention.window
+                                                                  : 0;
 }
 
 // work.branch = attention_output . work.attended (+ bias), for both kinds.

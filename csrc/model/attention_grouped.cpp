@@ -50,8 +50,7 @@ void project(StepContext& step, const LayerWeights& weights, const ProjectedRow&
 void norm_heads(const kernels::KernelTable& table, const AttentionSpec& attention, float epsilon,
                 const float* weight, std::span<float> heads) {
   if (attention.qk_norm == QkNorm::kNone) return;
-  const size_t size =
-      attention.qk_norm == QkNorm::kFullWidth ? heads.size() : attention.key_size;
+  const size_t size = attention.qk_norm == QkNorm::kFullWidth ? heads.size() : attention.key_size;
   for (size_t first = 0; first < heads.size(); first += size) {
     table.rms_norm(&heads[first], weight, nullptr, size, epsilon, &heads[first]);
   }
@@ -121,8 +120,7 @@ void attend_head(const StepContext& step, uint32_t layer, size_t row, uint32_t h
   args.softcap = attention.softcap;
   args.sink = weights.sinks == nullptr ? nullptr : weights.sinks + head;
   args.type = cache.type();
-  args.out = step.work.attended +
-             (row * attention.num_heads + head) * attention.value_size;
+  args.out = step.work.attended + (row * attention.num_heads + head) * attention.value_size;
   step.compute.table().attend(args);
 }
 

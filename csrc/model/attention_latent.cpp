@@ -1,6 +1,7 @@
 // Absorbed form: with c the latent row of a position, a head's key is W_k c and its value W_v c, so
 // q . (W_k c) = (W_k^T q) . c. Queries are mapped into the latent space once (key_absorb), every
-// head attends to the same cached rows [c | rotated key], and the mean of c is mapped out (value_up).
+// head attends to the same cached rows [c | rotated key], and the mean of c is mapped out
+// (value_up).
 #include <cstring>
 
 #include "model/attention.h"
@@ -77,8 +78,7 @@ void finish_row(const StepContext& step, uint32_t layer, const Arrays& arrays, s
     table.rotate(rotated, pairs, cos, sin, neighbours);
     std::memcpy(arrays.contents + (head * step.rows.size() + row) * attention.content_size, query,
                 attention.content_size * sizeof(float));
-    float* absorbed = step.work.absorbed +
-                      (row * attention.num_heads + head) * attention.key_size;
+    float* absorbed = step.work.absorbed + (row * attention.num_heads + head) * attention.key_size;
     std::memcpy(absorbed + attention.latent_size, rotated,
                 attention.rope.dimensions * sizeof(float));
   }
@@ -135,8 +135,7 @@ void attend_latent(StepContext& step, uint32_t layer) {
   const size_t rows = step.rows.size();
   project(step, layer, arrays);
   pool.parallel_for(rows, [&](size_t row, size_t) { finish_row(step, layer, arrays, row); });
-  multiply_heads(step, weights.key_absorb, arrays.contents, step.work.absorbed,
-                 attention.key_size);
+  multiply_heads(step, weights.key_absorb, arrays.contents, step.work.absorbed, attention.key_size);
   pool.parallel_for(rows * attention.num_heads, [&](size_t item, size_t) {
     attend_head(step, layer, item / attention.num_heads,
                 static_cast<uint32_t>(item % attention.num_heads));

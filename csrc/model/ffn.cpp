@@ -28,7 +28,8 @@ Product product_of(const StepContext& step, const MatrixView& matrix, const Netw
                    float* out) {
   Product product;
   product.matrix = &matrix;
-  product.x = rows.x->as(traits(matrix.type).activations, step.compute.table(), step.compute.pool());
+  product.x =
+      rows.x->as(traits(matrix.type).activations, step.compute.table(), step.compute.pool());
   product.token_index = rows.token_index;
   product.num_tokens = rows.count;
   product.out = out;
@@ -67,8 +68,7 @@ void compute_network(const StepContext& step, const GatedNetwork& network,
   compute_hidden(step, network, rows);
   work.inner_rows.set(work.gate, rows.count, network.gate.rows);
   step.compute.multiply(network.down, work.inner_rows, rows.out, step.spec.width);
-  add_bias(step.compute, network.down_bias, step.spec.width, rows.out, rows.count,
-           step.spec.width);
+  add_bias(step.compute, network.down_bias, step.spec.width, rows.out, rows.count, step.spec.width);
 }
 
 void route_rows(StepContext& step, uint32_t layer) {
@@ -158,6 +158,34 @@ void compute_shared(StepContext& step, uint32_t layer) {
   }
 }
 
+// The inputs of the experts times their routing weights, which are 1 from here on.
+void scale_inputs(StepContext& step) {
+  Workspace& work = step.work;
+  const size_t width = step.spec.width;
+  const size_t used = step.spec.router.num_used;
+  const size_t num_routed = step.rows.size() * used;
+  step.compute.pool().parallel_for(num_routed, [&](size_t i, size_t) {
+    float* input = work.scaled_input + work.place_of_routed[i] * width;
+    std::memcpy(input, work.normed + i / used * width, width * sizeof(float));
+    step.compute.table().scale(work.routed[i].weight, width, input);
+    work.routed[i].weight = 1.0f;
+  });
+  work.scaled_rows.set(work.scaled_input, num_routed, width);
+}
+
+// The rows of one expert, whose results go to their places in expert_out.
+NetworkRows rows_of_expert(const StepContext& step, uint32_t expert) {
+  Workspace& work = step.work;
+  const uint32_t first = work.first_of_expert[expert];
+  NetworkRows rows;
+  rows.count = work.first_of_expert[expert + 1] - first;
+  rows.out = work.expert_out + size_t{first} * step.spec.width;
+  const bool scaled = step.spec.router.weight_before_ffn;
+  rows.x = scaled ? &work.scaled_rows : &work.width_rows;
+  rows.token_index = (scaled ? work.own_index : work.expert_rows).data() + first;
+  return rows;
+}
+
 // branch += sum over ranks, in rank order, whatever the order in which the experts arrived.
 void add_experts(StepContext& step) {
   Workspace& work = step.work;
@@ -188,20 +216,14 @@ void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& r
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
   route_rows(step, layer);
   group_by_expert(step);
+  if (step.spec.router.weight_before_ffn) scale_inputs(step);
   auto request = store.request(layer, work.needed_experts);
   compute_shared(step, layer);  // while the reads run
   while (const std::optional<ReadyExpert> ready = request.next()) {
     regroup_expert(*ready, store, regrouper);
-    const uint32_t first = work.first_of_expert[ready->id.expert];
-    NetworkRows rows;
-    rows.x = &work.width_rows;
-    rows.token_index = work.expert_rows.data() + first;
-    rows.count = work.first_of_expert[ready->id.expert + 1] - first;
-    rows.out = work.expert_out + size_t{first} * step.spec.width;
-    compute_network(step,
-                    network_of(weights, *ready, step.spec.width,
-                               step.spec.layers[layer].ffn.width),
-                    rows);
+    const size_t hidden = step.spec.layers[layer].ffn.width;
+    compute_network(step, network_of(weights, *ready, step.spec.width, hidden),
+                    rows_of_expert(step, ready->id.expert));
   }
   add_experts(step);
 }

@@ -10,9 +10,10 @@ constexpr uint64_t kLayerAlignment = 64;
 
 void check_size(uint32_t size) {
   if (size % 32 == 0) return;
-  throw Error(ErrorCode::kArgument, "a q8_0 KV cache needs head sizes that are multiples of 32; "
-                                    "this model has " +
-                                        std::to_string(size) + "; use f16");
+  throw Error(ErrorCode::kArgument,
+              "a q8_0 KV cache needs head sizes that are multiples of 32; "
+              "this model has " +
+                  std::to_string(size) + "; use f16");
 }
 
 }  // namespace

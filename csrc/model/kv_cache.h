@@ -40,9 +40,9 @@ class KvCache {
 
  private:
   struct Layer {
-    uint64_t keys = 0;    // offset in the buffer
+    uint64_t keys = 0;  // offset in the buffer
     uint64_t values = 0;
-    size_t key_row = 0;   // bytes of one head
+    size_t key_row = 0;  // bytes of one head
     size_t value_row = 0;
     size_t key_stride = 0;  // bytes of one position
     size_t value_stride = 0;

@@ -23,7 +23,7 @@ enum class RopeScaling : uint8_t { kNone, kLinear, kYarn };
 struct RopeSpec {
   RopePairs pairs = RopePairs::kNone;
   RopeScaling scaling = RopeScaling::kNone;
-  uint32_t dimensions = 0;        // rotated elements of a head, from the front; even
+  uint32_t dimensions = 0;  // rotated elements of a head, from the front; even
   double base = 10000.0;
   double factor = 1.0;            // positions are divided by it (kLinear, kYarn)
   uint32_t original_context = 0;  // kYarn
@@ -44,29 +44,29 @@ enum class QkNorm : uint8_t {
 struct AttentionSpec {
   AttentionKind kind = AttentionKind::kGrouped;
   uint32_t num_heads = 0;
-  uint32_t num_kv_heads = 0;   // 1 for kLatent
-  uint32_t key_size = 0;       // of a head, as cached; kLatent: latent_size + rope.dimensions
-  uint32_t value_size = 0;     // of a head, as cached; kLatent: latent_size
-  uint32_t window = 0;         // positions that a query sees, itself included; 0: all
+  uint32_t num_kv_heads = 0;  // 1 for kLatent
+  uint32_t key_size = 0;      // of a head, as cached; kLatent: latent_size + rope.dimensions
+  uint32_t value_size = 0;    // of a head, as cached; kLatent: latent_size
+  uint32_t window = 0;        // positions that a query sees, itself included; 0: all
   QkNorm qk_norm = QkNorm::kNone;
   bool qk_norm_after_rope = false;
-  float scale = 0;             // multiplies query . key
-  float softcap = 0;           // 0: none
-  float qkv_clamp = 0;         // 0: none
+  float scale = 0;      // multiplies query . key
+  float softcap = 0;    // 0: none
+  float qkv_clamp = 0;  // 0: none
   RopeSpec rope;
   // kLatent
-  uint32_t query_rank = 0;     // 0: queries come from one matrix
+  uint32_t query_rank = 0;  // 0: queries come from one matrix
   uint32_t latent_size = 0;
-  uint32_t content_size = 0;   // part of a query head that is not rotated
+  uint32_t content_size = 0;     // part of a query head that is not rotated
   uint32_t head_value_size = 0;  // of a head after decompression
 };
 
 enum class FfnKind : uint8_t { kDense, kMoe };
 
 enum class RouterScore : uint8_t {
-  kSoftmax,       // over all experts, then top-k
+  kSoftmax,  // over all experts, then top-k
   kSigmoid,
-  kSoftmaxTopK,   // top-k of the logits, softmax over those
+  kSoftmaxTopK,  // top-k of the logits, softmax over those
   kSqrtSoftplus,
 };
 
@@ -74,9 +74,9 @@ struct RouterSpec {
   RouterScore score = RouterScore::kSoftmax;
   uint32_t num_experts = 0;
   uint32_t num_used = 0;
-  bool renormalise = false;      // divide the chosen weights by their sum
+  bool renormalise = false;  // divide the chosen weights by their sum
   float weight_scale = 1.0f;
-  uint32_t num_groups = 1;       // groups are ranked by their two best selection scores
+  uint32_t num_groups = 1;  // groups are ranked by their two best selection scores
   uint32_t num_groups_used = 1;
   bool weight_before_ffn = false;  // the weight scales the expert's input
 };
@@ -94,15 +94,15 @@ struct LayerSpec {
 
 struct ModelSpec {
   std::string architecture;
-  std::string name;             // general.name; may be empty
+  std::string name;  // general.name; may be empty
   uint32_t num_layers = 0;
-  uint32_t width = 0;           // of the residual stream
+  uint32_t width = 0;  // of the residual stream
   uint32_t vocab_size = 0;
   uint32_t trained_context = 0;
   NormKind norm = NormKind::kRms;
   float norm_epsilon = 0;
   kernels::Activation activation = kernels::Activation::kSilu;
-  float activation_limit = 0;   // kSwigluOai
+  float activation_limit = 0;  // kSwigluOai
   float embedding_scale = 1.0f;
   float residual_scale = 1.0f;  // multiplies what attention and FFN add to the stream
   float logit_scale = 1.0f;     // multiplies the logits

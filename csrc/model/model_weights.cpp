@@ -14,9 +14,9 @@ namespace {
 constexpr uint64_t kArenaAlignment = 64;
 
 enum class LoadKind : uint8_t {
-  kMatrix,     // bytes as they are, then regrouped, `parts` matrices of equal shape
-  kVector,     // float32
-  kLatentUp,   // attn_kv_b of old files, split into key_absorb and value_up
+  kMatrix,    // bytes as they are, then regrouped, `parts` matrices of equal shape
+  kVector,    // float32
+  kLatentUp,  // attn_kv_b of old files, split into key_absorb and value_up
 };
 
 // One tensor on its way into the arena.
@@ -35,11 +35,11 @@ struct Load {
 };
 
 uint64_t latent_up_bytes(const AttentionSpec& attention, QuantType type) {
-  const uint64_t absorb =
-      uint64_t{attention.num_heads} * attention.latent_size * attention.content_size * sizeof(float);
-  return align_up(absorb, kArenaAlignment) +
-         uint64_t{attention.num_heads} * attention.head_value_size *
-             row_bytes(type, attention.latent_size);
+  const uint64_t absorb = uint64_t{attention.num_heads} * attention.latent_size *
+                          attention.content_size * sizeof(float);
+  return align_up(absorb, kArenaAlignment) + uint64_t{attention.num_heads} *
+                                                 attention.head_value_size *
+                                                 row_bytes(type, attention.latent_size);
 }
 
 }  // namespace
@@ -123,8 +123,7 @@ class WeightPlacer {
     heads(from[kKeyAbsorb], spec.num_heads, to.key_absorb);
     heads(from[kValueUp], spec.num_heads, to.value_up);
     if (const BoundTensor& latent_up = from[kLatentUp]) {
-      Load& load =
-          add(latent_up, LoadKind::kLatentUp, latent_up_bytes(spec, latent_up.info->type));
+      Load& load = add(latent_up, LoadKind::kLatentUp, latent_up_bytes(spec, latent_up.info->type));
       load.attention = &spec;
       load.layer = &to;
     }
@@ -238,9 +237,8 @@ class WeightLoader {
           absorb[i * spec.content_size + column] = row[i];
         }
       }
-      load.layer->key_absorb.push_back({reinterpret_cast<const std::byte*>(absorb),
-                                        QuantType::kF32, spec.latent_size, spec.content_size,
-                                        scale});
+      load.layer->key_absorb.push_back({reinterpret_cast<const std::byte*>(absorb), QuantType::kF32,
+                                        spec.latent_size, spec.content_size, scale});
       absorb += absorb_floats;
       const uint64_t value_bytes = spec.head_value_size * row_size;
       std::memcpy(values, from, value_bytes);

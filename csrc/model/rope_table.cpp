@@ -23,8 +23,7 @@ double yarn_boundary(const RopeSpec& rope, double turns) {
 // Share of the unscaled frequency that pair `pair` keeps.
 double yarn_share(const RopeSpec& rope, size_t pair) {
   const double low = std::max(0.0, std::floor(yarn_boundary(rope, kBetaFast)));
-  const double high =
-      std::min(rope.dimensions - 1.0, std::ceil(yarn_boundary(rope, kBetaSlow)));
+  const double high = std::min(rope.dimensions - 1.0, std::ceil(yarn_boundary(rope, kBetaSlow)));
   const double ramp = (static_cast<double>(pair) - low) / std::max(0.001, high - low);
   return 1.0 - std::clamp(ramp, 0.0, 1.0);
 }

@@ -13,8 +13,7 @@ constexpr float kLeastWeightSum = 6.103515625e-5f;  // the smallest normal binar
 
 float sqrt_softplus(float x) noexcept {
   const double bounded = x < -700.0f ? -700.0 : static_cast<double>(x);
-  const double softplus =
-      bounded > 40.0 ? bounded : portable_log(1.0 + portable_exp(bounded));
+  const double softplus = bounded > 40.0 ? bounded : portable_log(1.0 + portable_exp(bounded));
   return static_cast<float>(std::sqrt(softplus));
 }
 

@@ -29,8 +29,8 @@ class SpecReader {
     spec_.name = metadata_.get_string_or("general.name", "");
     spec_.num_layers = counts_.num_layers;
     spec_.width = count("embedding_length");
-    spec_.trained_context = static_cast<uint32_t>(
-        metadata_.get_uint_or(key("context_length"), 0, kMaxPositions));
+    spec_.trained_context =
+        static_cast<uint32_t>(metadata_.get_uint_or(key("context_length"), 0, kMaxPositions));
     spec_.vocab_size = vocab_size();
     read_scalars();
     read_router();
@@ -119,10 +119,9 @@ class SpecReader {
     if (!spec_.is_moe()) return;
     router.num_used = count("expert_used_count");
     router.score = gating_function();
-    router.renormalise =
-        row_.renormalise == Renormalise::kYes ||
-        (row_.renormalise == Renormalise::kFromMetadata &&
-         metadata_.get_bool_or(key("expert_weights_norm"), false));
+    router.renormalise = row_.renormalise == Renormalise::kYes ||
+                         (row_.renormalise == Renormalise::kFromMetadata &&
+                          metadata_.get_bool_or(key("expert_weights_norm"), false));
     const float scale = value_or("expert_weights_scale", 1.0);
     router.weight_scale = scale == 0.0f ? 1.0f : scale;
     router.num_groups = std::max(1u, count_or("expert_group_count", 1));
@@ -136,8 +135,8 @@ class SpecReader {
     rope.dimensions = dimensions;
     rope.base = metadata_.get_float_or(key("rope.freq_base"), 10000.0);
     const std::string scaling = metadata_.get_string_or(key("rope.scaling.type"), "linear");
-    rope.factor = metadata_.get_float_or(
-        key("rope.scaling.factor"), metadata_.get_float_or(key("rope.scale_linear"), 1.0));
+    rope.factor = metadata_.get_float_or(key("rope.scaling.factor"),
+                                         metadata_.get_float_or(key("rope.scale_linear"), 1.0));
     if (rope.factor == 0.0) rope.factor = 1.0;
     if (scaling == "none") {
       rope.factor = 1.0;
@@ -151,13 +150,15 @@ class SpecReader {
     } else if (scaling == "linear") {
       rope.scaling = rope.factor == 1.0 ? RopeScaling::kNone : RopeScaling::kLinear;
     } else {
-      refuse(ErrorCode::kUnsupported, "rope.scaling.type", "has the unknown value '" + scaling + "'");
+      refuse(ErrorCode::kUnsupported, "rope.scaling.type",
+             "has the unknown value '" + scaling + "'");
     }
     if (!(rope.factor > 0.0) || !(rope.base > 0.0)) {
       refuse(ErrorCode::kFormat, "rope.scaling.factor", "or rope.freq_base is not positive");
     }
     rope.magnitude = metadata_.get_float_or(key("rope.scaling.attn_factor"), 1.0);
-    if (rope.scaling == RopeScaling::kYarn && !metadata_.contains(key("rope.scaling.yarn_log_multiplier"))) {
+    if (rope.scaling == RopeScaling::kYarn &&
+        !metadata_.contains(key("rope.scaling.yarn_log_multiplier"))) {
       rope.magnitude *= yarn_magnitude(rope, 0.1);
     }
     return rope;
@@ -176,8 +177,8 @@ class SpecReader {
       }
       return 0;
     }
-    const uint32_t width = static_cast<uint32_t>(
-        metadata_.get_uint(key("attention.sliding_window"), kMaxPositions));
+    const uint32_t width =
+        static_cast<uint32_t>(metadata_.get_uint(key("attention.sliding_window"), kMaxPositions));
     return layer % 2 == 0 ? width : 0;
   }
 
@@ -194,7 +195,8 @@ class SpecReader {
     attention.num_heads = static_cast<uint32_t>(heads_[layer]);
     attention.num_kv_heads = static_cast<uint32_t>(kv_heads_[layer]);
     if (attention.num_heads == 0 || attention.num_kv_heads == 0) {
-      refuse(ErrorCode::kUnsupported, "attention.head_count", "is 0 for layer " + std::to_string(layer));
+      refuse(ErrorCode::kUnsupported, "attention.head_count",
+             "is 0 for layer " + std::to_string(layer));
     }
     const uint32_t default_size = spec_.width / attention.num_heads;
     attention.key_size = count_or("attention.key_length", default_size);
@@ -204,8 +206,9 @@ class SpecReader {
     attention.rope = rope(count_or("rope.dimension_count", attention.key_size));
     const float scale = value_or("attention.scale", 0.0);
     attention.scale =
-        scale != 0.0f ? scale
-                      : static_cast<float>(1.0 / std::sqrt(static_cast<double>(attention.key_size)));
+        scale != 0.0f
+            ? scale
+            : static_cast<float>(1.0 / std::sqrt(static_cast<double>(attention.key_size)));
     return attention;
   }
 
@@ -217,7 +220,8 @@ class SpecReader {
     attention.num_heads = static_cast<uint32_t>(heads_[layer]);
     attention.num_kv_heads = 1;
     const bool split = metadata_.contains(key("attention.key_length_mla"));
-    const uint32_t head_key_size = count(split ? "attention.key_length_mla" : "attention.key_length");
+    const uint32_t head_key_size =
+        count(split ? "attention.key_length_mla" : "attention.key_length");
     attention.head_value_size =
         count(split ? "attention.value_length_mla" : "attention.value_length");
     attention.rope = rope(count("rope.dimension_count"));
@@ -233,11 +237,11 @@ class SpecReader {
     double magnitude = 1.0;
     if (row_.scales_attention_by_yarn && attention.rope.scaling == RopeScaling::kYarn) {
       magnitude = attention.rope.magnitude *
-                  yarn_magnitude(attention.rope,
-                                 metadata_.get_float_or(key("rope.scaling.yarn_log_multiplier"), 0.0));
+                  yarn_magnitude(attention.rope, metadata_.get_float_or(
+                                                     key("rope.scaling.yarn_log_multiplier"), 0.0));
     }
-    attention.scale = static_cast<float>(magnitude * magnitude /
-                                         std::sqrt(static_cast<double>(head_key_size)));
+    attention.scale =
+        static_cast<float>(magnitude * magnitude / std::sqrt(static_cast<double>(head_key_size)));
     return attention;
   }
 
@@ -284,8 +288,8 @@ ModelCounts read_counts(const GgufFile& file) {
   }
   ModelCounts counts;
   counts.num_blocks = static_cast<uint32_t>(metadata.get_uint(name + ".block_count", kMaxCount));
-  const uint32_t next_n = static_cast<uint32_t>(
-      metadata.get_uint_or(name + ".nextn_predict_layers", 0, kMaxCount));
+  const uint32_t next_n =
+      static_cast<uint32_t>(metadata.get_uint_or(name + ".nextn_predict_layers", 0, kMaxCount));
   if (counts.num_blocks == 0 || next_n >= counts.num_blocks) {
     throw Error(ErrorCode::kFormat, metadata.source() + ": " + name + ".block_count (" +
                                         std::to_string(counts.num_blocks) + ") leaves no layer");

@@ -11,8 +11,8 @@ namespace edgemoe {
 
 // The counts that binding tensors needs; read first.
 struct ModelCounts {
-  uint32_t num_layers = 0;   // that are computed
-  uint32_t num_blocks = 0;   // in the file: NextN blocks included
+  uint32_t num_layers = 0;  // that are computed
+  uint32_t num_blocks = 0;  // in the file: NextN blocks included
   uint32_t num_experts = 0;
 };
 

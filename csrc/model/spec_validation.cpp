@@ -15,11 +15,10 @@ void require(bool condition, const std::string& source, const std::string& what)
 void validate_router(const RouterSpec& router, const std::string& source) {
   if (router.num_experts == 0) return;
   require(router.num_used >= 1 && router.num_used <= router.num_experts, source,
-          "expert_used_count (" + std::to_string(router.num_used) + ") is not between 1 and expert_count (" +
-              std::to_string(router.num_experts) + ")");
-  require(router.num_groups <= router.num_experts &&
-              router.num_experts % router.num_groups == 0 && router.num_groups_used >= 1 &&
-              router.num_groups_used <= router.num_groups,
+          "expert_used_count (" + std::to_string(router.num_used) +
+              ") is not between 1 and expert_count (" + std::to_string(router.num_experts) + ")");
+  require(router.num_groups <= router.num_experts && router.num_experts % router.num_groups == 0 &&
+              router.num_groups_used >= 1 && router.num_groups_used <= router.num_groups,
           source, "expert_group_count or expert_group_used_count does not fit expert_count");
   require(router.num_used <= router.num_groups_used * (router.num_experts / router.num_groups),
           source, "expert_used_count is larger than the chosen groups hold");
@@ -231,8 +230,7 @@ void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
     check_model(TensorRole::kRopeFactors, 1, spec.layers[0].attention.rope.dimensions / 2);
   }
   for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
-    LayerCheck(spec, tensors.layers[layer],
-               source + ": blk." + std::to_string(layer) + ".")
+    LayerCheck(spec, tensors.layers[layer], source + ": blk." + std::to_string(layer) + ".")
         .run(spec.layers[layer]);
   }
 }

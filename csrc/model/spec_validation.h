@@ -13,7 +13,8 @@ namespace edgemoe {
 void validate_spec(const ModelSpec& spec, const std::string& source);
 
 // Every tensor has the shape that the spec implies, every required tensor is there, and no bound
-// tensor is left unused. Errors: kFormat (shape, missing), kUnsupported (unused), naming the tensor.
+// tensor is left unused. Errors: kFormat (shape, missing), kUnsupported (unused), naming the
+// tensor.
 void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
                       const std::string& source);
 

@@ -1,6 +1,7 @@
 #include "model/workspace.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "base/units.h"
 
@@ -16,14 +17,14 @@ void grow(size_t& largest, uint64_t value) {
 void add_attention(const AttentionSpec& attention, WorkspaceSizes& sizes) {
   const uint64_t heads = attention.num_heads;
   if (attention.kind == AttentionKind::kGrouped) {
-    grow(sizes.projected, heads * attention.key_size +
-                              uint64_t{attention.num_kv_heads} *
-                                  (attention.key_size + attention.value_size));
+    grow(sizes.projected,
+         heads * attention.key_size +
+             uint64_t{attention.num_kv_heads} * (attention.key_size + attention.value_size));
     grow(sizes.attended, heads * attention.value_size);
   } else {
     const uint64_t query = heads * (attention.content_size + attention.rope.dimensions);
-    grow(sizes.projected, query + attention.key_size + attention.query_rank +
-                              heads * attention.content_size);
+    grow(sizes.projected,
+         query + attention.key_size + attention.query_rank + heads * attention.content_size);
     grow(sizes.absorbed, heads * attention.key_size);
     grow(sizes.context, heads * attention.latent_size);
     grow(sizes.attended, heads * attention.head_value_size);
@@ -41,6 +42,7 @@ WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept {
   sizes.width = spec.width;
   sizes.num_experts = spec.router.num_experts;
   sizes.num_used = spec.router.num_used;
+  sizes.scaled_inputs = spec.router.weight_before_ffn ? spec.router.num_used : 0;
   for (const LayerSpec& layer : spec.layers) {
     add_attention(layer.attention, sizes);
     grow(sizes.hidden, std::max(layer.ffn.width, layer.ffn.shared_width));
@@ -69,9 +71,10 @@ class Carver {
 
 uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
   Carver carver(nullptr);
-  for (const size_t size : {sizes.width, sizes.width, sizes.projected, sizes.absorbed,
-                            sizes.attended, sizes.context, sizes.width, sizes.hidden, sizes.hidden,
-                            sizes.num_experts, sizes.num_used * sizes.width, size_t{1}}) {
+  for (const size_t size :
+       {sizes.width, sizes.width, sizes.projected, sizes.absorbed, sizes.attended, sizes.context,
+        sizes.width, sizes.hidden, sizes.hidden, sizes.num_experts, sizes.num_used * sizes.width,
+        sizes.scaled_inputs * sizes.width, size_t{1}}) {
     carver.floats(uint64_t{batch} * size);
   }
   carver.floats(sizes.num_experts);
@@ -82,10 +85,11 @@ uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
 
 uint64_t Workspace::bytes(const ModelSpec& spec, size_t batch) {
   const WorkspaceSizes sizes = workspace_sizes(spec);
-  const uint64_t routing = batch * sizes.num_used * (sizeof(RoutedExpert) + 2 * sizeof(uint32_t)) +
+  const uint64_t routing = batch * sizes.num_used * (sizeof(RoutedExpert) + 3 * sizeof(uint32_t)) +
                            2 * sizes.num_experts * sizeof(uint32_t);
   return float_bytes(sizes, batch) + ActivationRows::bytes(batch, sizes.width) +
-         ActivationRows::bytes(batch, sizes.inner) + routing;
+         ActivationRows::bytes(batch, sizes.inner) +
+         ActivationRows::bytes(batch * sizes.scaled_inputs, sizes.width) + routing;
 }
 
 Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
@@ -93,13 +97,16 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
       sizes(workspace_sizes(spec)),
       routed(batch_rows * sizes.num_used),
       expert_rows(batch_rows * sizes.num_used),
+      own_index(batch_rows * sizes.scaled_inputs),
       place_of_routed(batch_rows * sizes.num_used),
       first_of_expert(sizes.num_experts + 1),
       positions(batch_rows),
       width_rows(batch_rows, sizes.width),
       inner_rows(batch_rows, sizes.inner),
+      scaled_rows(batch_rows * sizes.scaled_inputs, sizes.width),
       buffer_(float_bytes(sizes, batch_rows)) {
   needed_experts.reserve(sizes.num_experts);
+  std::iota(own_index.begin(), own_index.end(), 0u);
   Carver carver(buffer_.data());
   x = carver.floats(batch * sizes.width);
   normed = carver.floats(batch * sizes.width);
@@ -112,6 +119,7 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
   up = carver.floats(batch * sizes.hidden);
   router_logits = carver.floats(batch * sizes.num_experts);
   expert_out = carver.floats(batch * sizes.num_used * sizes.width);
+  scaled_input = carver.floats(batch * sizes.scaled_inputs * sizes.width);
   shared_weights = carver.floats(batch);
   selection = carver.floats(sizes.num_experts);
 }

@@ -14,14 +14,15 @@ namespace edgemoe {
 // Largest sizes over all layers, in elements.
 struct WorkspaceSizes {
   size_t width = 0;
-  size_t projected = 0;   // queries, keys and values of a row; kLatent: queries and latent row
-  size_t absorbed = 0;    // kLatent: queries against the cache, of all heads
-  size_t attended = 0;    // attention result before the output projection
-  size_t context = 0;     // kLatent: result of attention before decompression
-  size_t hidden = 0;      // of a feed-forward network
-  size_t inner = 0;       // widest row that is multiplied besides `width`
+  size_t projected = 0;  // queries, keys and values of a row; kLatent: queries and latent row
+  size_t absorbed = 0;   // kLatent: queries against the cache, of all heads
+  size_t attended = 0;   // attention result before the output projection
+  size_t context = 0;    // kLatent: result of attention before decompression
+  size_t hidden = 0;     // of a feed-forward network
+  size_t inner = 0;      // widest row that is multiplied besides `width`
   size_t num_experts = 0;
   size_t num_used = 0;
+  size_t scaled_inputs = 0;  // expert inputs of a row that carry their routing weight
 };
 WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept;
 
@@ -33,27 +34,30 @@ class Workspace {
   size_t batch;
   WorkspaceSizes sizes;
   // [batch][...] floats
-  float* x;          // residual stream, width
-  float* normed;     // width
+  float* x;       // residual stream, width
+  float* normed;  // width
   float* projected;
   float* absorbed;
   float* attended;
   float* context;
-  float* branch;     // what attention or FFN adds to the stream, width
-  float* gate;       // hidden
-  float* up;         // hidden
-  float* router_logits;   // num_experts
-  float* expert_out;      // [batch * num_used][width]
-  float* shared_weights;  // 1
-  float* selection;       // [num_experts], one row: routing is not threaded
-  std::vector<RoutedExpert> routed;       // [batch * num_used]
-  std::vector<uint32_t> expert_rows;      // rows of each expert, experts one after another
+  float* branch;                      // what attention or FFN adds to the stream, width
+  float* gate;                        // hidden
+  float* up;                          // hidden
+  float* router_logits;               // num_experts
+  float* expert_out;                  // [batch * num_used][width]
+  float* scaled_input;                // [batch * scaled_inputs][width], in the order of expert_rows
+  float* shared_weights;              // 1
+  float* selection;                   // [num_experts], one row: routing is not threaded
+  std::vector<RoutedExpert> routed;   // [batch * num_used]
+  std::vector<uint32_t> expert_rows;  // rows of each expert, experts one after another
+  std::vector<uint32_t> own_index;    // 0, 1, 2, ...: the rows of scaled_input
   std::vector<uint32_t> place_of_routed;  // index into expert_rows and expert_out
   std::vector<uint32_t> first_of_expert;  // [num_experts + 1]
   std::vector<uint32_t> needed_experts;
-  std::vector<uint32_t> positions;        // of the step's rows
-  ActivationRows width_rows;   // rows of `width` elements
-  ActivationRows inner_rows;   // rows of other sizes
+  std::vector<uint32_t> positions;  // of the step's rows
+  ActivationRows width_rows;        // rows of `width` elements
+  ActivationRows inner_rows;        // rows of other sizes
+  ActivationRows scaled_rows;       // of scaled_input
 
  private:
   AlignedBuffer buffer_;

@@ -1,9 +1,9 @@
 // Activations as the kernels read them: rows of float32, or rows rounded to 8 bits in blocks cut
 // at absolute columns.
 //
-// Rounding of a block: amax = max |x|; scale = amax / 127; code = round_half_even(x * (127 / amax)),
-// kept within [-127, 127]; a block of zeros has scale 0 and codes 0. `sums` are the exact sums of 16
-// codes, for formats with an offset.
+// Rounding of a block: amax = max |x|; scale = amax / 127; code = round_half_even(x * (127 /
+// amax)), kept within [-127, 127]; a block of zeros has scale 0 and codes 0. `sums` are the exact
+// sums of 16 codes, for formats with an offset.
 #pragma once
 
 #include <cstddef>
@@ -25,10 +25,10 @@ inline constexpr size_t activation_block(ActivationEncoding encoding) noexcept {
 struct Activations {
   ActivationEncoding encoding = ActivationEncoding::kF32;
   size_t columns = 0;
-  const float* values = nullptr;    // kF32
-  const int8_t* codes = nullptr;    // kQ8Block*
-  const float* scales = nullptr;    // kQ8Block*
-  const int16_t* sums = nullptr;    // kQ8Block*
+  const float* values = nullptr;  // kF32
+  const int8_t* codes = nullptr;  // kQ8Block*
+  const float* scales = nullptr;  // kQ8Block*
+  const int16_t* sums = nullptr;  // kQ8Block*
 };
 
 }  // namespace edgemoe

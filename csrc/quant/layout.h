@@ -28,7 +28,9 @@ struct PackedField {
 
 // Empty when the type keeps the GGUF layout. The fields cover the block exactly once.
 std::span<const PackedField> packed_fields(QuantType type) noexcept;
-inline bool is_packed(QuantType type) noexcept { return !packed_fields(type).empty(); }
+inline bool is_packed(QuantType type) noexcept {
+  return !packed_fields(type).empty();
+}
 
 // Scratch that regroup and ungroup need: one group of rows.
 inline size_t regroup_scratch_bytes(QuantType type, size_t columns) noexcept {

@@ -14,9 +14,13 @@ constexpr std::array<QuantTraits, kNumQuantTypes> kTraits = {{
 
 }  // namespace
 
-std::span<const QuantTraits> all_quant_types() noexcept { return kTraits; }
+std::span<const QuantTraits> all_quant_types() noexcept {
+  return kTraits;
+}
 
-const QuantTraits& traits(QuantType type) noexcept { return kTraits[static_cast<size_t>(type)]; }
+const QuantTraits& traits(QuantType type) noexcept {
+  return kTraits[static_cast<size_t>(type)];
+}
 
 std::optional<QuantType> quant_type_from_ggml_id(uint32_t ggml_id) noexcept {
   for (const QuantTraits& t : kTraits) {

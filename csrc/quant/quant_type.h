@@ -26,8 +26,8 @@ enum class ActivationEncoding : uint8_t { kF32, kQ8Block32, kQ8Block256 };
 
 struct QuantTraits {
   QuantType type;
-  std::string_view name;   // "Q4_K", as the field spells it
-  uint32_t ggml_id;        // the number in a GGUF tensor directory
+  std::string_view name;  // "Q4_K", as the field spells it
+  uint32_t ggml_id;       // the number in a GGUF tensor directory
   uint32_t block_elements;
   uint32_t block_bytes;
   ActivationEncoding activations;

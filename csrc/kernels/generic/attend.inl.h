@@ -23,11 +23,19 @@ struct AttentionState {
 
 template <class Element>
 void score_block(const AttendArgs& args, AttentionBlock& block) noexcept {
+  constexpr size_t kKeys = 4;
   const size_t count = block.end - block.begin;
-  for (size_t i = 0; i < count; ++i) {
-    const std::byte* key = args.keys + (block.begin + i) * args.key_stride;
-    block.scores[i] = dot_row<Element>(key, args.query, args.key_size) * args.scale;
+  const std::byte* keys = args.keys + block.begin * args.key_stride;
+  size_t i = 0;
+  for (; i + kKeys <= count; i += kKeys) {
+    dot_rows<Element, kKeys>(keys + i * args.key_stride, args.key_stride, args.query, args.key_size,
+                             block.scores + i);
   }
+  for (; i < count; ++i) {
+    dot_rows<Element, 1>(keys + i * args.key_stride, args.key_stride, args.query, args.key_size,
+                         block.scores + i);
+  }
+  for (size_t s = 0; s < count; ++s) block.scores[s] *= args.scale;
   if (args.softcap != 0.0f) softcap(args.softcap, count, block.scores);
 }
 

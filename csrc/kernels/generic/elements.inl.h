@@ -53,19 +53,26 @@ inline void store_floats(const Lanes& lanes, float* to, size_t count) noexcept {
   __builtin_memcpy(to, padded, count * sizeof(float));
 }
 
-// row . x over n elements: lane l takes elements l, l + 16, ...
-template <class Element>
-float dot_row(const std::byte* row, const float* x, size_t n) noexcept {
-  Lanes total = zero_lanes();
+// out[r] = row r . x over n elements: lane l takes elements l, l + 16, ... Several rows at a time,
+// because the additions of one row wait for each other.
+template <class Element, size_t kRows>
+void dot_rows(const std::byte* rows, size_t stride, const float* x, size_t n, float* out) noexcept {
+  Lanes total[kRows];
+  for (Lanes& lanes : total) lanes = zero_lanes();
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
-    total = fused_multiply_add(Element::load(row, i), load_f32(x + i), total);
+    const Lanes right = load_f32(x + i);
+    for (size_t r = 0; r < kRows; ++r) {
+      total[r] = fused_multiply_add(Element::load(rows + r * stride, i), right, total[r]);
+    }
   }
-  if (i < n) {
-    total = fused_multiply_add(Element::load_partial(row, i, n - i), load_floats(x + i, n - i),
-                               total);
+  for (size_t r = 0; r < kRows; ++r) {
+    if (i < n) {
+      const Lanes left = Element::load_partial(rows + r * stride, i, n - i);
+      total[r] = fused_multiply_add(left, load_floats(x + i, n - i), total[r]);
+    }
+    out[r] = sum(total[r]);
   }
-  return sum(total);
 }
 
 }  // namespace

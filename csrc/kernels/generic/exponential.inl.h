@@ -7,14 +7,20 @@
 namespace edgemoe::kernels {
 namespace {
 
-inline float float_from_bits(uint32_t bits) noexcept { return __builtin_bit_cast(float, bits); }
-inline uint32_t bits_of(float value) noexcept { return __builtin_bit_cast(uint32_t, value); }
+inline float float_from_bits(uint32_t bits) noexcept {
+  return __builtin_bit_cast(float, bits);
+}
+inline uint32_t bits_of(float value) noexcept {
+  return __builtin_bit_cast(uint32_t, value);
+}
 
 // Adding 1.5 * 2^23 rounds |x| < 2^22 to an integer, ties to even, and leaves it in the low bits.
 inline constexpr float kRoundingShift = 0x1.8p23f;
 
 // 2^n for n in [-126, 127].
-inline float power_of_two(uint32_t n) noexcept { return float_from_bits((n + 127u) << 23); }
+inline float power_of_two(uint32_t n) noexcept {
+  return float_from_bits((n + 127u) << 23);
+}
 
 // e^x within 1.1 ulp; 0 at -inf, gradual underflow, +inf past 88.73, NaN stays NaN.
 inline float exponential(float x) noexcept {
@@ -42,7 +48,9 @@ inline float exponential(float x) noexcept {
   return power * power_of_two(half) * power_of_two(exponent - half);
 }
 
-inline float logistic(float x) noexcept { return 1.0f / (1.0f + exponential(-x)); }
+inline float logistic(float x) noexcept {
+  return 1.0f / (1.0f + exponential(-x));
+}
 
 // tanh within 2 ulp.
 inline float hyperbolic_tangent(float x) noexcept {

@@ -4,22 +4,21 @@
 #include "kernels/generic/attend.inl.h"
 #include "kernels/generic/float_ops.inl.h"
 #include "kernels/generic/matmul_float.inl.h"
-#include "kernels/generic/matmul_unpack.inl.h"
 #include "kernels/generic/quantize.inl.h"
 #include "kernels/kernel_table.h"
 
 namespace edgemoe::kernels {
 namespace {
 
-inline void fill_generic(KernelTable& table) noexcept {
-#define EDGEMOE_QUANT_TYPE(name, id, elements, bytes, activations)                              \
-  static_assert(bytes <= kMaxBlockBytes);                                                       \
-  table.matmul[static_cast<size_t>(QuantType::k##name)] = matmul_unpack<QuantType::k##name>;
-#include "quant/quant_types.def"
-#undef EDGEMOE_QUANT_TYPE
-  table.matmul[static_cast<size_t>(QuantType::kF32)] = matmul_float<F32Element, 4>;
-  table.matmul[static_cast<size_t>(QuantType::kF16)] = matmul_float<F16Element, 2>;
-  table.matmul[static_cast<size_t>(QuantType::kBF16)] = matmul_float<Bf16Element, 2>;
+inline MatmulFn& matmul_of(KernelTable& table, QuantType type) noexcept {
+  return table.matmul[static_cast<size_t>(type)];
+}
+
+// Everything but the products of quantised types.
+inline void fill_float_operations(KernelTable& table) noexcept {
+  matmul_of(table, QuantType::kF32) = matmul_float<F32Element, 4>;
+  matmul_of(table, QuantType::kF16) = matmul_float<F16Element, 2>;
+  matmul_of(table, QuantType::kBF16) = matmul_float<Bf16Element, 2>;
   table.quantize_block32 = quantize_rows<32>;
   table.quantize_block256 = quantize_rows<256>;
   table.dot = dot;
@@ -35,6 +34,18 @@ inline void fill_generic(KernelTable& table) noexcept {
   table.rotate = rotate;
   table.store_kv = store_kv;
   table.attend = attend;
+}
+
+// The products of all quantised types. kMatmul is a struct template with a static member
+// `multiply`, because a function template cannot be a template argument.
+template <template <QuantType> class kMatmul>
+void fill_quantised_products(KernelTable& table) noexcept {
+#define EDGEMOE_QUANT_TYPE(name, id, elements, bytes, encoding)                   \
+  if constexpr (ActivationEncoding::encoding != ActivationEncoding::kF32) {       \
+    matmul_of(table, QuantType::k##name) = kMatmul<QuantType::k##name>::multiply; \
+  }
+#include "quant/quant_types.def"
+#undef EDGEMOE_QUANT_TYPE
 }
 
 }  // namespace

@@ -12,40 +12,68 @@ namespace {
 
 inline constexpr size_t kChunk = 64;
 
-inline void copy_floats(const float* from, size_t count, float* to) noexcept {
-  __builtin_memcpy(to, from, count * sizeof(float));
+// kChunk floats when kWhole, else `count`; the others are 0.
+template <bool kWhole>
+void load_chunk(const float* from, size_t count, float* chunk) noexcept {
+  if constexpr (kWhole) {
+    for (size_t i = 0; i < kChunk; i += kLanes) store(load_f32(from + i), chunk + i);
+  } else {
+    for (size_t i = 0; i < kChunk; i += kLanes) store(zero_lanes(), chunk + i);
+    __builtin_memcpy(chunk, from, count * sizeof(float));
+  }
+}
+
+template <bool kWhole>
+void store_chunk(const float* chunk, size_t count, float* to) noexcept {
+  if constexpr (kWhole) {
+    for (size_t i = 0; i < kChunk; i += kLanes) store(load_f32(chunk + i), to + i);
+  } else {
+    __builtin_memcpy(to, chunk, count * sizeof(float));
+  }
+}
+
+template <bool kWhole, class Function>
+void map_chunk(const float* x, size_t count, float* out, Function function) noexcept {
+  alignas(64) float in[kChunk];
+  alignas(64) float result[kChunk];
+  load_chunk<kWhole>(x, count, in);
+  for (size_t i = 0; i < kChunk; ++i) result[i] = function(in[i]);
+  store_chunk<kWhole>(result, count, out);
 }
 
 // out[i] = function(x[i])
 template <class Function>
 void map(const float* x, size_t n, float* out, Function function) noexcept {
-  for (size_t first = 0; first < n; first += kChunk) {
-    const size_t count = n - first < kChunk ? n - first : kChunk;
-    float in[kChunk] = {};
-    float result[kChunk];
-    copy_floats(x + first, count, in);
-    for (size_t i = 0; i < kChunk; ++i) result[i] = function(in[i]);
-    copy_floats(result, count, out + first);
-  }
+  size_t i = 0;
+  for (; i + kChunk <= n; i += kChunk) map_chunk<true>(x + i, kChunk, out + i, function);
+  if (i < n) map_chunk<false>(x + i, n - i, out + i, function);
+}
+
+template <bool kWhole, class Function>
+void map_chunk_pair(const float* x, const float* y, size_t count, float* out,
+                    Function function) noexcept {
+  alignas(64) float left[kChunk];
+  alignas(64) float right[kChunk];
+  alignas(64) float result[kChunk];
+  load_chunk<kWhole>(x, count, left);
+  load_chunk<kWhole>(y, count, right);
+  for (size_t i = 0; i < kChunk; ++i) result[i] = function(left[i], right[i]);
+  store_chunk<kWhole>(result, count, out);
 }
 
 // out[i] = function(x[i], y[i])
 template <class Function>
 void map_pairs(const float* x, const float* y, size_t n, float* out, Function function) noexcept {
-  for (size_t first = 0; first < n; first += kChunk) {
-    const size_t count = n - first < kChunk ? n - first : kChunk;
-    float left[kChunk] = {};
-    float right[kChunk] = {};
-    float result[kChunk];
-    copy_floats(x + first, count, left);
-    copy_floats(y + first, count, right);
-    for (size_t i = 0; i < kChunk; ++i) result[i] = function(left[i], right[i]);
-    copy_floats(result, count, out + first);
-  }
+  size_t i = 0;
+  for (; i + kChunk <= n; i += kChunk)
+    map_chunk_pair<true>(x + i, y + i, kChunk, out + i, function);
+  if (i < n) map_chunk_pair<false>(x + i, y + i, n - i, out + i, function);
 }
 
 inline float dot(const float* a, const float* b, size_t n) noexcept {
-  return dot_row<F32Element>(reinterpret_cast<const std::byte*>(a), b, n);
+  float out;
+  dot_rows<F32Element, 1>(reinterpret_cast<const std::byte*>(a), 0, b, n, &out);
+  return out;
 }
 
 // Lane l takes elements l, l + 16, ...
@@ -81,7 +109,9 @@ inline void layer_norm(const float* x, const float* weight, const float* bias, s
   apply_weight_and_bias(weight, bias, n, out);
 }
 
-inline float silu(float x) noexcept { return x / (1.0f + exponential(-x)); }
+inline float silu(float x) noexcept {
+  return x / (1.0f + exponential(-x));
+}
 
 // The tanh form, x / 2 * (1 + tanh u), written as x * logistic(2 u): no cancellation below 0.
 inline float gelu(float x) noexcept {
@@ -99,7 +129,8 @@ inline void gated_activation(Activation kind, const float* gate, const float* up
     case Activation::kGelu:
       return map_pairs(gate, up, n, out, [](float g, float u) { return gelu(g) * u; });
     case Activation::kRelu:
-      return map_pairs(gate, up, n, out, [](float g, float u) { return (g > 0.0f ? g : 0.0f) * u; });
+      return map_pairs(gate, up, n, out,
+                       [](float g, float u) { return (g > 0.0f ? g : 0.0f) * u; });
     case Activation::kSwigluOai:
       return map_pairs(gate, up, n, out, [limit](float g, float u) {
         constexpr float kAlpha = 1.702f;
@@ -115,10 +146,7 @@ inline float largest_of(const float* x, size_t n) noexcept {
   Lanes best = splat(-__builtin_inff());
   size_t i = 0;
   for (; i + kLanes <= n; i += kLanes) best = maximum(load_f32(x + i), best);
-  float lanes[kLanes];
-  store(best, lanes);
-  float value = lanes[0];
-  for (const float lane : lanes) value = lane > value ? lane : value;
+  float value = largest(best);
   for (; i < n; ++i) value = x[i] > value ? x[i] : value;
   return value;
 }

@@ -1,12 +1,13 @@
 // The 16 float lanes in which all sums of float products are kept, and the conversions that fill
 // them. One set of functions per instruction set, same names, same bits:
 //
+//   kFloatTileRows, -Tokens      rows and tokens whose sums fit the registers together
 //   zero_lanes, splat            constants
 //   load_f32 / f16 / bf16 / i8   16 elements at any alignment, converted exactly
 //   store                        16 floats
 //   add, multiply, maximum       a > b ? a : b, so a NaN in a is dropped
 //   fused_multiply_add(a, b, c)  a * b + c, rounded once
-//   sum                          lanes added as (l, l+8), (l, l+4), (l, l+2), (l, l+1)
+//   sum, largest                 lanes joined as (l, l+8), (l, l+4), (l, l+2), (l, l+1)
 //   float_from_half              exact
 //   half_from_float              round to nearest even, overflow to infinity
 //

@@ -10,6 +10,8 @@ namespace edgemoe::kernels {
 namespace {
 
 inline constexpr size_t kLanes = 16;
+inline constexpr size_t kFloatTileRows = 1;
+inline constexpr size_t kFloatTileTokens = 1;
 
 struct Lanes {
   float lane[kLanes];
@@ -20,7 +22,9 @@ inline Lanes splat(float value) noexcept {
   for (float& lane : out.lane) lane = value;
   return out;
 }
-inline Lanes zero_lanes() noexcept { return splat(0.0f); }
+inline Lanes zero_lanes() noexcept {
+  return splat(0.0f);
+}
 
 inline Lanes load_f32(const void* from) noexcept {
   Lanes out;
@@ -83,15 +87,31 @@ inline float sum(Lanes lanes) noexcept {
   return lanes.lane[0];
 }
 
-// a > b ? a : b, so a NaN in `a` is dropped.
+inline float larger(float a, float b) noexcept {
+  return a > b ? a : b;
+}
+
 inline Lanes maximum(const Lanes& a, const Lanes& b) noexcept {
   Lanes out;
-  for (size_t l = 0; l < kLanes; ++l) out.lane[l] = a.lane[l] > b.lane[l] ? a.lane[l] : b.lane[l];
+  for (size_t l = 0; l < kLanes; ++l) out.lane[l] = larger(a.lane[l], b.lane[l]);
   return out;
 }
 
-inline float float_from_half(uint16_t half) noexcept { return half_to_float(half); }
-inline uint16_t half_from_float(float value) noexcept { return float_to_half(value); }
+inline float largest(Lanes lanes) noexcept {
+  for (size_t distance = kLanes / 2; distance > 0; distance /= 2) {
+    for (size_t l = 0; l < distance; ++l) {
+      lanes.lane[l] = larger(lanes.lane[l], lanes.lane[l + distance]);
+    }
+  }
+  return lanes.lane[0];
+}
+
+inline float float_from_half(uint16_t half) noexcept {
+  return half_to_float(half);
+}
+inline uint16_t half_from_float(float value) noexcept {
+  return float_to_half(value);
+}
 
 }  // namespace
 }  // namespace edgemoe::kernels

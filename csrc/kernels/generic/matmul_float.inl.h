@@ -8,8 +8,6 @@
 namespace edgemoe::kernels {
 namespace {
 
-inline constexpr size_t kTileTokens = 4;
-
 inline const float* activation_row(const MatmulArgs& args, size_t token) noexcept {
   const size_t row = args.token_index == nullptr ? token : args.token_index[token];
   return args.x.values + row * args.columns;
@@ -51,7 +49,7 @@ void float_tile(const MatmulArgs& args, size_t row_bytes, size_t row, size_t tok
 // All rows for tokens [token, token + kTokens).
 template <class Element, size_t kTokens>
 void float_rows(const MatmulArgs& args, size_t row_bytes, size_t token) noexcept {
-  constexpr size_t kRows = 4;
+  constexpr size_t kRows = kFloatTileRows;
   size_t row = args.row_begin;
   for (; row + kRows <= args.row_end; row += kRows) {
     float_tile<Element, kRows, kTokens>(args, row_bytes, row, token);
@@ -63,8 +61,8 @@ template <class Element, size_t kElementBytes>
 void matmul_float(const MatmulArgs& args) noexcept {
   const size_t row_bytes = args.columns * kElementBytes;
   size_t token = 0;
-  for (; token + kTileTokens <= args.num_tokens; token += kTileTokens) {
-    float_rows<Element, kTileTokens>(args, row_bytes, token);
+  for (; token + kFloatTileTokens <= args.num_tokens; token += kFloatTileTokens) {
+    float_rows<Element, kFloatTileTokens>(args, row_bytes, token);
   }
   for (; token < args.num_tokens; ++token) float_rows<Element, 1>(args, row_bytes, token);
 }

@@ -2,31 +2,13 @@
 // unpacked once and met by every token; the sums live in the output until the row is done.
 #pragma once
 
+#include "kernels/generic/fold.inl.h"
 #include "kernels/kernel_table.h"
 #include "quant/layout.h"
 #include "quant/unpack.h"
 
 namespace edgemoe::kernels {
 namespace {
-
-// Enough for a block of any type; fill.inl.h checks it.
-inline constexpr size_t kMaxBlockBytes = 512;
-
-// What one token brings to a fold.
-struct FoldActivations {
-  const int8_t* codes;
-  const int16_t* sums;
-  float scale;
-};
-
-inline FoldActivations fold_activations(const MatmulArgs& args, size_t token,
-                                        size_t column) noexcept {
-  const size_t block = args.x.encoding == ActivationEncoding::kQ8Block256 ? 256 : 32;
-  const size_t row = args.token_index == nullptr ? token : args.token_index[token];
-  return {args.x.codes + row * args.columns + column,
-          args.x.sums + row * (args.columns / kSumBlock) + column / kSumBlock,
-          args.x.scales[row * (args.columns / block) + column / block]};
-}
 
 inline int32_t dot_sub_block(const int8_t* a, const int8_t* b) noexcept {
   int32_t total = 0;
@@ -60,23 +42,22 @@ inline void unpack_row(QuantType type, const MatmulArgs& args, size_t row) noexc
       UnpackedFold fold;
       unpack(bytes, f, fold);
       const size_t column = block * quant.block_elements + f * elements;
+      const FoldColumns columns{column, elements, column / activation_columns(args)};
       for (size_t t = 0; t < args.num_tokens; ++t) {
         float& total = args.out[t * args.out_stride + row];
-        total = add_fold(fold, elements, with_min, fold_activations(args, t, column), total);
+        const FoldActivations x = fold_activations(token_row(args, t), columns);
+        total = add_fold(fold, elements, with_min, x, total);
       }
     }
   }
 }
 
-inline void unpack_rows(QuantType type, const MatmulArgs& args, size_t row_begin,
-                        size_t row_end) noexcept {
-  for (size_t row = row_begin; row < row_end; ++row) unpack_row(type, args, row);
-}
-
 template <QuantType kType>
-void matmul_unpack(const MatmulArgs& args) noexcept {
-  unpack_rows(kType, args, args.row_begin, args.row_end);
-}
+struct UnpackedProduct {
+  static void multiply(const MatmulArgs& args) noexcept {
+    for (size_t row = args.row_begin; row < args.row_end; ++row) unpack_row(kType, args, row);
+  }
+};
 
 }  // namespace
 }  // namespace edgemoe::kernels

@@ -12,18 +12,17 @@ inline constexpr float kMaxCode = 127.0f;
 // Blocks below count as zero: 127 / amax would overflow.
 inline constexpr float kSmallestBlock = 0x1p-120f;
 
-// NaN counts as 0. The bits of non-negative floats order like integers, which is what lets the
-// compiler use vectors for a maximum.
+// NaN counts as 0.
 template <size_t kCount>
 float largest_magnitude(const float* x) noexcept {
-  constexpr uint32_t kInfinity = 0x7F800000u;
-  uint32_t largest = 0;
-  for (size_t i = 0; i < kCount; ++i) {
-    uint32_t bits = bits_of(x[i]) & 0x7FFFFFFFu;
-    bits = bits > kInfinity ? 0 : bits;
-    largest = bits > largest ? bits : largest;
+  const Lanes minus_one = splat(-1.0f);
+  Lanes best = zero_lanes();
+  for (size_t i = 0; i < kCount; i += kLanes) {
+    const Lanes values = load_f32(x + i);
+    best = maximum(values, best);
+    best = maximum(multiply(values, minus_one), best);
   }
-  return float_from_bits(largest);
+  return largest(best);
 }
 
 // round_half_even(x * inverse) within [-127, 127]; NaN gives -127.
@@ -40,10 +39,10 @@ void quantize_rows(const float* values, size_t columns, int8_t* codes, float* sc
                    int16_t* sums) noexcept {
   for (size_t first = 0; first < columns; first += kBlock) {
     const float* x = values + first;
-    const float largest = largest_magnitude<kBlock>(x);
-    const bool zero = largest < kSmallestBlock;
-    const float inverse = zero ? 0.0f : kMaxCode / largest;
-    *scales++ = zero ? 0.0f : largest / kMaxCode;
+    const float magnitude = largest_magnitude<kBlock>(x);
+    const bool zero = magnitude < kSmallestBlock;
+    const float inverse = zero ? 0.0f : kMaxCode / magnitude;
+    *scales++ = zero ? 0.0f : magnitude / kMaxCode;
     int8_t block[kBlock];
     for (size_t i = 0; i < kBlock; ++i) block[i] = rounded_code(x[i], inverse);
     __builtin_memcpy(codes + first, block, kBlock);

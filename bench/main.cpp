@@ -1,0 +1,64 @@
+// edgemoe-bench: measures the engine without Python. One JSON object on standard output; errors are
+// one line on standard error, exit status 2 for bad usage and 1 for everything else.
+#include <cstdio>
+#include <exception>
+
+#include "base/error.h"
+#include "commands.h"
+
+namespace edgemoe::bench {
+namespace {
+
+struct Command {
+  const char* name;
+  void (*run)(Arguments&, JsonWriter&);
+};
+constexpr Command kCommands[] = {
+    {"prefill", prefill_command},
+    {"decode", decode_command},
+    {"kernels", kernels_command},
+    {"reads", reads_command},
+};
+
+constexpr const char* kUsage =
+    "usage: edgemoe-bench prefill MODEL [--tokens 512] [--repetitions 3] [LOAD OPTIONS]\n"
+    "       edgemoe-bench decode MODEL [--tokens 128] [--repetitions 3] [LOAD OPTIONS]\n"
+    "       edgemoe-bench kernels [--type Q4_0] [--columns 2048] [--rows 65536] [--threads N]\n"
+    "       edgemoe-bench reads FILE [--bytes 1MiB] [--depth 32] [--seconds 2] [--io auto]\n"
+    "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N  --io NAME\n"
+    "              --eviction NAME\n";
+
+int run(const std::vector<std::string>& words) {
+  if (words.empty() || words[0] == "-h" || words[0] == "--help") {
+    std::fputs(kUsage, words.empty() ? stderr : stdout);
+    return words.empty() ? 2 : 0;
+  }
+  for (const Command& command : kCommands) {
+    if (words[0] != command.name) continue;
+    Arguments arguments({words.begin() + 1, words.end()});
+    JsonWriter json;
+    json.begin_object();
+    command.run(arguments, json);
+    json.end_object();
+    std::printf("%s\n", json.text().c_str());
+    return 0;
+  }
+  std::fprintf(stderr, "edgemoe-bench: '%s' is not a command (prefill, decode, kernels, reads)\n",
+               words[0].c_str());
+  return 2;
+}
+
+}  // namespace
+}  // namespace edgemoe::bench
+
+int main(int argc, char** argv) {
+  try {
+    return edgemoe::bench::run({argv + 1, argv + argc});
+  } catch (const edgemoe::Error& error) {
+    std::fprintf(stderr, "edgemoe-bench: %s\n", error.what());
+    return error.code() == edgemoe::ErrorCode::kArgument ? 2 : 1;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "edgemoe-bench: %s\n", error.what());
+    return 1;
+  }
+}

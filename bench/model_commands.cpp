@@ -1,0 +1,105 @@
+// prefill and decode: the same figures and JSON as the command `edgemoe bench`.
+#include <algorithm>
+
+#include "base/units.h"
+#include "commands.h"
+#include "engine/benchmark.h"
+#include "engine/machine_limits.h"
+#include "engine/system_memory.h"
+#include "io/device_probe.h"
+
+namespace edgemoe::bench {
+namespace {
+
+EngineOptions load_options(Arguments& arguments) {
+  constexpr uint64_t kMaxCount = 1u << 20;
+  EngineOptions options;
+  const std::string memory = arguments.text("memory", "auto");
+  if (memory == "min") {
+    options.memory = EngineOptions::Memory::kLeast;
+  } else if (memory != "auto") {
+    options.memory = EngineOptions::Memory::kBytes;
+    options.memory_bytes = arguments.size("memory", 0);
+  }
+  options.num_threads = static_cast<uint32_t>(arguments.number("threads", 0, 1024));
+  options.context = static_cast<uint32_t>(arguments.number("context", 0, kMaxCount));
+  options.batch = static_cast<uint32_t>(arguments.number("batch", 0, kMaxCount));
+  options.eviction = eviction_policy_from_name(arguments.text("eviction", "layer-aware"));
+  options.reader.backend = arguments.text("io", "auto");
+  return options;
+}
+
+// The buffer is larger than most last-level caches and smaller than any budget that matters.
+MachineBandwidth bandwidth_of(const EngineOptions& options, const ModelFile& file) {
+  ThreadPool pool(options.num_threads != 0 ? options.num_threads : usable_cpus());
+  MachineBandwidth bandwidth;
+  bandwidth.memory = measure_read_bandwidth(pool, 256 * kMiB);
+  if (file.spec().is_moe()) {
+    const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
+    bandwidth.storage = measure_expert_reads(file, options.reader, layout);
+  }
+  return bandwidth;
+}
+
+void write_result(const BenchmarkResult& result, JsonWriter& json) {
+  json.begin_object();
+  json.field("test", std::string_view(result.test));
+  json.key("tokens_per_second");
+  json.begin_object();
+  json.field("median", result.tokens_per_second.median);
+  json.field("min", result.tokens_per_second.min);
+  json.field("max", result.tokens_per_second.max);
+  json.end_object();
+  json.field("hit_rate", result.hit_rate);
+  json.field("bytes_read_per_token", result.bytes_read_per_token);
+  json.field("stall_seconds_per_token", result.stall_seconds_per_token);
+  json.key("limit");
+  json.begin_object();
+  json.field("storage", result.limit.storage);
+  json.field("memory", result.limit.memory);
+  json.field("compute", result.limit.compute);
+  json.end_object();
+  json.field("of_limit", result.of_limit);
+  json.end_object();
+}
+
+void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens,
+               JsonWriter& json) {
+  const EngineOptions options = load_options(arguments);
+  BenchmarkOptions benchmark;
+  benchmark.test = test;
+  benchmark.num_tokens =
+      static_cast<uint32_t>(arguments.number("tokens", default_tokens, 1u << 20));
+  benchmark.repetitions = static_cast<uint32_t>(arguments.number("repetitions", 3, 1000));
+  arguments.refuse_unknown();
+
+  ModelFile file(arguments.file());
+  file.gguf().drop_vocabulary();
+  const MachineBandwidth bandwidth = bandwidth_of(options, file);
+  const std::unique_ptr<Engine> engine = Engine::load(file, options);
+  const BenchmarkResult result = run_benchmark(*engine, file, benchmark, bandwidth, {});
+  json.key("results");
+  json.begin_array();
+  write_result(result, json);
+  json.end_array();
+  json.key("memory");
+  json.begin_object();
+  json.field("budget_bytes", engine->memory_plan().budget_bytes);
+  json.field("peak_bytes", engine->stats().peak_resident_bytes);
+  json.end_object();
+  json.field("level", std::string_view(engine->level()));
+  json.field("threads", uint64_t{engine->memory_plan().num_threads});
+  json.field("io", engine->io_backend());
+}
+
+}  // namespace
+
+void prefill_command(Arguments& arguments, JsonWriter& json) {
+  run_model(arguments, BenchmarkTest::kPrefill, 512, json);
+}
+
+void decode_command(Arguments& arguments, JsonWriter& json) {
+  run_model(arguments, BenchmarkTest::kDecode, 128, json);
+}
+
+}  // namespace edgemoe::bench

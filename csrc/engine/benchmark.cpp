@@ -1,0 +1,146 @@
+#include "engine/benchmark.h"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/machine_limits.h"
+#include "kernels/dispatch.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr double kUnlimited = std::numeric_limits<double>::infinity();
+
+Spread spread_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  const double median =
+      values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  return {median, values.front(), values.back()};
+}
+
+// Linear congruential: the tokens only have to be the same in every run and spread widely.
+std::vector<int32_t> random_tokens(uint32_t count, uint32_t vocab_size, uint64_t seed) {
+  std::vector<int32_t> tokens(count);
+  for (int32_t& token : tokens) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    token = static_cast<int32_t>((seed >> 33) % vocab_size);
+  }
+  return tokens;
+}
+
+uint64_t elements(const BoundTensor& tensor) {
+  return tensor ? tensor.info->rows() * tensor.info->columns() : 0;
+}
+
+// Weights that one token is multiplied with.
+uint64_t active_weights(const ModelFile& file) {
+  const ModelTensors& tensors = file.tensors();
+  const BoundTensor& output = tensors[TensorRole::kOutput];
+  uint64_t total = elements(output ? output : tensors[TensorRole::kTokenEmbedding]);
+  for (const LayerTensors& layer : tensors.layers) {
+    for (const BoundTensor& tensor : layer.dense) total += elements(tensor);
+    for (const ExpertTensor& expert : layer.experts) {
+      const uint64_t matrices = expert.fused_gate_up ? 2 : 1;
+      total += matrices * expert.rows * expert.columns * file.spec().router.num_used;
+    }
+  }
+  return total;
+}
+
+// The type and width that most of the work has: those of the experts, or of a dense network.
+std::pair<QuantType, uint64_t> main_matrix(const ModelFile& file) {
+  for (const LayerTensors& layer : file.tensors().layers) {
+    if (!layer.experts.empty()) return {layer.experts[0].type, layer.experts[0].columns};
+  }
+  const BoundTensor& gate = file.tensors().layers.at(0)[TensorRole::kFfnGate];
+  return {gate.info->type, gate.info->columns()};
+}
+
+TokenLimits token_limits(const Engine& engine, const ModelFile& file,
+                         const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
+                         double bytes_read_per_token) {
+  const MemoryPlan& plan = engine.memory_plan();
+  const bool decode = options.test == BenchmarkTest::kDecode;
+  // Prefill goes over the weights once per batch, and over no expert twice.
+  const double batch = decode ? 1 : std::min(plan.batch, options.num_tokens);
+  const double experts = std::min(static_cast<double>(plan.token_expert_bytes) * batch,
+                                  static_cast<double>(plan.all_experts_bytes));
+  const double touched = (static_cast<double>(plan.dense_bytes) + experts) / batch;
+  // What is read from storage is written to memory first.
+  TokenLimits limits;
+  limits.memory = bandwidth.memory / (touched + bytes_read_per_token);
+  limits.storage = bandwidth.storage > 0 && bytes_read_per_token > 0
+                       ? bandwidth.storage / bytes_read_per_token
+                       : kUnlimited;
+  const auto [type, columns] = main_matrix(file);
+  constexpr uint32_t kPrefillTile = 32;
+  ThreadPool pool(plan.num_threads);
+  const double rate = measure_multiply_rate(pool, kernels::select_table(), type, columns,
+                                            decode ? 1 : kPrefillTile);
+  limits.compute = rate / static_cast<double>(active_weights(file));
+  return limits;
+}
+
+// One repetition in a session of its own; returns seconds.
+double time_once(Engine& engine, const std::vector<int32_t>& tokens, BenchmarkTest test,
+                 std::vector<float>& logits, const Session::ShouldStop& should_stop) {
+  Session session(engine);
+  const auto start = std::chrono::steady_clock::now();
+  if (test == BenchmarkTest::kPrefill) {
+    session.evaluate(tokens, should_stop);
+    session.logits(session.num_rows() - 1, 1, logits);
+  } else {
+    for (const int32_t& token : tokens) {
+      session.evaluate({&token, 1}, should_stop);
+      session.logits(0, 1, logits);
+    }
+  }
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
+                              const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
+                              const Session::ShouldStop& should_stop) {
+  if (options.num_tokens == 0 || options.num_tokens > engine.memory_plan().context) {
+    throw Error(ErrorCode::kArgument, "a benchmark takes 1 to " +
+                                          std::to_string(engine.memory_plan().context) +
+                                          " tokens (the context); " +
+                                          std::to_string(options.num_tokens) + " were asked for");
+  }
+  const uint32_t repetitions = std::max(options.repetitions, 1u);
+  std::vector<float> logits(engine.spec().vocab_size);
+  std::vector<double> rates;
+  EngineStats before;
+  for (uint32_t run = 0; run <= repetitions; ++run) {
+    const std::vector<int32_t> tokens =
+        random_tokens(options.num_tokens, engine.spec().vocab_size, options.seed + run);
+    if (run == 1) before = engine.stats();
+    const double seconds = time_once(engine, tokens, options.test, logits, should_stop);
+    if (run > 0) rates.push_back(options.num_tokens / seconds);
+  }
+  const ExpertStats after = engine.stats().experts;
+  const ExpertStats& start = before.experts;
+  const double tokens = static_cast<double>(options.num_tokens) * repetitions;
+  const auto demands = static_cast<double>(after.demands - start.demands);
+
+  BenchmarkResult result;
+  const bool decode = options.test == BenchmarkTest::kDecode;
+  result.test = (decode ? "tg" : "pp") + std::to_string(options.num_tokens);
+  result.tokens_per_second = spread_of(rates);
+  result.hit_rate = demands > 0 ? static_cast<double>(after.hits - start.hits) / demands : 1.0;
+  result.bytes_read_per_token = static_cast<double>(after.bytes_read - start.bytes_read) / tokens;
+  result.stall_seconds_per_token =
+      static_cast<double>(after.stall_ns - start.stall_ns) * 1e-9 / tokens;
+  result.limit = token_limits(engine, file, options, bandwidth, result.bytes_read_per_token);
+  result.of_limit = result.tokens_per_second.median /
+                    std::min({result.limit.storage, result.limit.memory, result.limit.compute});
+  return result;
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,56 @@
+// Measures prefill and decode of a loaded model against the limits of the machine, as the command
+// `bench` and the program edgemoe-bench print them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "engine/engine.h"
+
+namespace edgemoe {
+
+struct Spread {
+  double median = 0;
+  double min = 0;
+  double max = 0;
+};
+
+enum class BenchmarkTest : uint8_t { kPrefill, kDecode };
+
+// Tokens per second that one resource allows; infinite where the test does not use it.
+struct TokenLimits {
+  double storage = 0;
+  double memory = 0;
+  double compute = 0;
+};
+
+struct BenchmarkResult {
+  std::string test;  // "pp512", "tg128"
+  Spread tokens_per_second;
+  double hit_rate = 0;
+  double bytes_read_per_token = 0;
+  double stall_seconds_per_token = 0;
+  TokenLimits limit;
+  double of_limit = 0;  // median / the least limit
+};
+
+// Bounds of the machine, in bytes per second; measured once, before the model is loaded.
+struct MachineBandwidth {
+  double memory = 0;
+  double storage = 0;  // 0: not known, then no storage limit is given
+};
+
+struct BenchmarkOptions {
+  BenchmarkTest test = BenchmarkTest::kDecode;
+  uint32_t num_tokens = 128;
+  uint32_t repetitions = 3;  // after one that warms up
+  uint64_t seed = 1;         // of the random tokens
+};
+
+// Evaluates random tokens in a new session, `repetitions` times; the figures besides the spread are
+// means over them. Errors: those of Session; kArgument when num_tokens is 0 or exceeds the context.
+BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
+                              const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
+                              const Session::ShouldStop& should_stop);
+
+}  // namespace edgemoe

@@ -1,0 +1,116 @@
+#include "engine/machine_limits.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "base/units.h"
+#include "quant/layout.h"
+
+namespace edgemoe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Sixteen independent sums let the loads overlap; the sum is used so that they happen.
+uint64_t sum_of(const uint64_t* words, size_t count) noexcept {
+  constexpr size_t kSums = 16;
+  uint64_t sums[kSums] = {};
+  for (size_t i = 0; i + kSums <= count; i += kSums) {
+    for (size_t s = 0; s < kSums; ++s) sums[s] += words[i + s];
+  }
+  uint64_t total = 0;
+  for (const uint64_t sum : sums) total += sum;
+  return total;
+}
+
+// One thread's matrix, activations and results, small enough for its own cache.
+class MultiplyProbe {
+ public:
+  MultiplyProbe(QuantType type, uint64_t columns, uint32_t num_tokens)
+      : weights_(kRows * row_bytes(type, columns)),
+        codes_(num_tokens * columns, 1),
+        scales_(num_tokens * ceil_div(columns, 32), 1.0f),
+        sums_(num_tokens * ceil_div(columns, kSumBlock), int16_t{16}),
+        values_(num_tokens * columns, 1.0f),
+        out_(num_tokens * kRows) {
+    std::memset(weights_.data(), 0x11, weights_.bytes());
+    args_.weights = weights_.data();
+    args_.rows = kRows;
+    args_.columns = columns;
+    args_.x = {traits(type).activations, columns,     values_.data(), codes_.data(),
+               scales_.data(),           sums_.data()};
+    args_.token_index = nullptr;
+    args_.num_tokens = num_tokens;
+    args_.out = out_.data();
+    args_.out_stride = kRows;
+    args_.row_begin = 0;
+    args_.row_end = kRows;
+  }
+
+  const kernels::MatmulArgs& args() const noexcept { return args_; }
+  uint64_t weights() const noexcept { return kRows * args_.columns * args_.num_tokens; }
+
+ private:
+  static constexpr size_t kRows = 64;
+  AlignedBuffer weights_;
+  std::vector<int8_t> codes_;
+  std::vector<float> scales_;
+  std::vector<int16_t> sums_;
+  std::vector<float> values_;
+  std::vector<float> out_;
+  kernels::MatmulArgs args_{};
+};
+
+}  // namespace
+
+double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes) {
+  constexpr int kPasses = 5;
+  const size_t share = align_down(buffer_bytes / pool.num_threads(), 4096);
+  AlignedBuffer buffer(share * pool.num_threads());
+  std::memset(buffer.data(), 1, buffer.bytes());
+  std::atomic<uint64_t> used{0};
+  double best = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const Clock::time_point start = Clock::now();
+    pool.parallel_for(pool.num_threads(), [&](size_t item, size_t) {
+      const auto* words = reinterpret_cast<const uint64_t*>(buffer.data() + item * share);
+      used += sum_of(words, share / sizeof(uint64_t));
+    });
+    best = std::max(best, static_cast<double>(buffer.bytes()) / seconds_since(start));
+  }
+  return best;
+}
+
+double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
+                             uint64_t columns, uint32_t num_tokens) {
+  constexpr int kPasses = 5;
+  constexpr double kPassSeconds = 0.02;
+  const kernels::MatmulFn multiply = table.matmul[static_cast<size_t>(type)];
+  std::vector<MultiplyProbe> probes;
+  probes.reserve(pool.num_threads());
+  for (size_t i = 0; i < pool.num_threads(); ++i) probes.emplace_back(type, columns, num_tokens);
+  double best = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    std::atomic<uint64_t> done{0};
+    const Clock::time_point start = Clock::now();
+    pool.parallel_for(probes.size(), [&](size_t item, size_t) {
+      const MultiplyProbe& probe = probes[item];
+      do {
+        multiply(probe.args());
+        done += probe.weights();
+      } while (seconds_since(start) < kPassSeconds);
+    });
+    best = std::max(best, static_cast<double>(done) / seconds_since(start));
+  }
+  return best;
+}
+
+}  // namespace edgemoe

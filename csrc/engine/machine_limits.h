@@ -1,0 +1,21 @@
+// What this machine can do at best, measured: the bounds that benchmarks compare with (design,
+// section 6).
+#pragma once
+
+#include <cstdint>
+
+#include "base/thread_pool.h"
+#include "kernels/kernel_table.h"
+
+namespace edgemoe {
+
+// Sequential reads of a buffer of `buffer_bytes` by all threads of the pool, best of several
+// passes. Bytes per second. The buffer should be larger than the last-level cache.
+double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes);
+
+// A product of a matrix that stays in the cache with `num_tokens` rows of activations, on all
+// threads: weights multiplied per second (one weight met by one token counts once).
+double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
+                             uint64_t columns, uint32_t num_tokens);
+
+}  // namespace edgemoe

@@ -1,0 +1,199 @@
+// The loops of the quantised products of a vector level. A tile is one fold of kTileRows rows,
+// unpacked to the shape that the level's multiply wants; up to kChunkTokens tokens meet it before
+// the next fold is unpacked. Every (row, token) pair is summed on its own in column order, so
+// neither the tile nor the chunk shows in the result.
+//
+// The file that includes this one has included its level's tile_<level>.inl.h, which defines
+//
+//   kTileRows            rows of a tile, a multiple of kRowGroup
+//   kTileTokens          tokens whose sums fit the registers together, a power of two
+//   FoldTile             the unpacked fold
+//   set_row(fold, columns, row, tile)                      one row of the tile, from scalar unpack
+//   multiply_fold<Format, kTokens>(tile, columns, rows, totals)  adds kTokens products to totals
+//   GenericFormat<kHasMin>                                 how set_row stores codes
+//
+// A format names how codes lie in the tile: kSpan (columns under one integer scale; all of them if
+// it is the fold), kBias (what was added to each code) and kHasMin. A packed format adds kType,
+// kColumns (of a block, which is one fold), kBlockBytes and unpack(groups, tile).
+#pragma once
+
+#include "kernels/generic/fold.inl.h"
+#include "kernels/kernel_table.h"
+#include "quant/layout.h"
+#include "quant/unpack.h"
+
+namespace edgemoe::kernels {
+namespace {
+
+inline constexpr size_t kChunkTokens = 32;
+inline constexpr size_t kTileGroups = kTileRows / kRowGroup;
+
+// A block column of the packed row groups of a tile. A missing last group repeats the one before.
+struct PackedGroups {
+  const std::byte* group[kTileGroups];
+};
+
+struct TileRows {
+  size_t first;
+  size_t count;  // <= kTileRows
+};
+
+struct TokenChunk {
+  size_t first;
+  size_t count;
+  TokenRow rows[kChunkTokens];
+  alignas(64) float totals[kChunkTokens][kTileRows];
+};
+
+inline void begin_chunk(const MatmulArgs& args, size_t first, TokenChunk& chunk) noexcept {
+  const size_t rest = args.num_tokens - first;
+  chunk.first = first;
+  chunk.count = rest < kChunkTokens ? rest : kChunkTokens;
+  for (size_t t = 0; t < chunk.count; ++t) {
+    chunk.rows[t] = token_row(args, first + t);
+    for (float& total : chunk.totals[t]) total = 0.0f;
+  }
+}
+
+inline void store_totals(const MatmulArgs& args, const TokenChunk& chunk,
+                         const TileRows& rows) noexcept {
+  for (size_t t = 0; t < chunk.count; ++t) {
+    float* out = args.out + (chunk.first + t) * args.out_stride + rows.first;
+    __builtin_memcpy(out, chunk.totals[t], rows.count * sizeof(float));
+  }
+}
+
+// As many tokens at a time as fit the registers, then halves of that.
+template <class Format, size_t kTokens = kTileTokens>
+void multiply_chunk(const FoldTile& tile, const FoldColumns& columns, TokenChunk& chunk,
+                    size_t token) noexcept {
+  for (; token + kTokens <= chunk.count; token += kTokens) {
+    multiply_fold<Format, kTokens>(tile, columns, chunk.rows + token, chunk.totals + token);
+  }
+  if constexpr (kTokens > 1) multiply_chunk<Format, kTokens / 2>(tile, columns, chunk, token);
+}
+
+// All tokens with the rows of one tile. unpack(column, tile) unpacks the fold that starts there.
+template <class Format, class Unpack>
+void multiply_tile(const MatmulArgs& args, const TileRows& rows, size_t fold_columns,
+                   const Unpack& unpack) noexcept {
+  FoldTile tile;
+  TokenChunk chunk;
+  for (size_t token = 0; token < args.num_tokens; token += kChunkTokens) {
+    begin_chunk(args, token, chunk);
+    for (size_t column = 0; column < args.columns; column += fold_columns) {
+      unpack(column, tile);
+      const FoldColumns columns{column, fold_columns, column / activation_columns(args)};
+      multiply_chunk<Format>(tile, columns, chunk, 0);
+    }
+    store_totals(args, chunk, rows);
+  }
+}
+
+// Through the scalar unpack of the type. Rows that the tile lacks are zero, for defined values.
+inline void unpack_generic_tile(QuantType type, const MatmulArgs& args, const TileRows& rows,
+                                size_t column, FoldTile& tile) noexcept {
+  const QuantTraits& quant = traits(type);
+  const size_t columns = fold_elements(type);
+  const size_t fold = column % quant.block_elements / columns;
+  UnpackedFold unpacked{};
+  for (size_t row = kTileRows; row-- > 0;) {
+    if (row < rows.count) {
+      std::byte block[kMaxBlockBytes];
+      extract_block(type, args.weights, args.rows, args.columns, rows.first + row,
+                    column / quant.block_elements, block);
+      unpack_function(type)(block, fold, unpacked);
+    }
+    set_row(unpacked, columns, row, tile);
+  }
+}
+
+template <bool kHasMin>
+void multiply_generic_rows(QuantType type, const MatmulArgs& args, size_t first) noexcept {
+  for (size_t row = first; row < args.row_end; row += kTileRows) {
+    const size_t rest = args.row_end - row;
+    const TileRows rows{row, rest < kTileRows ? rest : kTileRows};
+    multiply_tile<GenericFormat<kHasMin>>(args, rows, fold_elements(type),
+                                          [&](size_t column, FoldTile& tile) noexcept {
+                                            unpack_generic_tile(type, args, rows, column, tile);
+                                          });
+  }
+}
+
+// Any quantised type, rows [first, args.row_end).
+inline void multiply_generic(QuantType type, const MatmulArgs& args, size_t first) noexcept {
+  if (has_min(type)) return multiply_generic_rows<true>(type, args, first);
+  multiply_generic_rows<false>(type, args, first);
+}
+
+template <QuantType kType>
+struct GenericProduct {
+  static void multiply(const MatmulArgs& args) noexcept {
+    multiply_generic(kType, args, args.row_begin);
+  }
+};
+
+// Folds are short against the time that memory takes, and the fields of a block are read out of
+// order, which hides the stream from the hardware's own prefetch.
+inline constexpr size_t kPrefetchBytes = 4096;
+inline constexpr size_t kCacheLine = 64;
+
+inline void prefetch_bytes(const std::byte* from, size_t bytes) noexcept {
+  for (size_t at = 0; at < bytes; at += kCacheLine) __builtin_prefetch(from + at);
+}
+
+// Types with a packed layout and an unpack of this level.
+template <class Format>
+class PackedProduct {
+ public:
+  // A last group of less than kRowGroup rows goes through the scalar unpack.
+  static void multiply(const MatmulArgs& args) noexcept {
+    const size_t group_bytes = args.columns / Format::kColumns * kBlockColumnBytes;
+    size_t row = args.row_begin;
+    while (row + kRowGroup <= args.row_end) {
+      const size_t full = (args.row_end - row) / kRowGroup;
+      const PackedRows rows{args.weights + row / kRowGroup * group_bytes, group_bytes,
+                            full < kTileGroups ? full : kTileGroups, full * group_bytes};
+      multiply_tile<Format>(args, TileRows{row, rows.groups * kRowGroup}, Format::kColumns,
+                            [&rows](size_t column, FoldTile& tile) noexcept {
+                              unpack(rows, column / Format::kColumns * kBlockColumnBytes, tile);
+                            });
+      row += rows.groups * kRowGroup;
+    }
+    if (row < args.row_end) multiply_generic(Format::kType, args, row);
+  }
+
+ private:
+  static constexpr size_t kBlockColumnBytes = kRowGroup * Format::kBlockBytes;
+
+  // The packed groups of a tile.
+  struct PackedRows {
+    const std::byte* weights;
+    size_t group_bytes;
+    size_t groups;
+    size_t readable_bytes;  // from weights on
+  };
+
+  static void unpack(const PackedRows& rows, size_t offset, FoldTile& tile) noexcept {
+    PackedGroups packed;
+    for (size_t g = 0; g < kTileGroups; ++g) {
+      const size_t group = g < rows.groups ? g : rows.groups - 1;
+      packed.group[g] = rows.weights + group * rows.group_bytes + offset;
+      prefetch(rows, group * rows.group_bytes, offset);
+    }
+    Format::unpack(packed, tile);
+  }
+
+  // The block column that the same group of this tile, or else of the next one, needs some time
+  // later.
+  static void prefetch(const PackedRows& rows, size_t group, size_t offset) noexcept {
+    const size_t distance = kPrefetchBytes < rows.group_bytes ? kPrefetchBytes : rows.group_bytes;
+    size_t ahead = group + offset + distance;
+    if (offset + distance >= rows.group_bytes) ahead += (kTileGroups - 1) * rows.group_bytes;
+    if (ahead + kBlockColumnBytes > rows.readable_bytes) return;
+    prefetch_bytes(rows.weights + ahead, kBlockColumnBytes);
+  }
+};
+
+}  // namespace
+}  // namespace edgemoe::kernels

@@ -1,0 +1,45 @@
+#include "base/thread_pool.h"
+
+#include <atomic>
+#include <vector>
+
+#include "test.h"
+
+namespace edgemoe {
+namespace {
+
+TEST("every item runs exactly once, whatever the number of threads") {
+  for (const size_t threads : {1u, 2u, 3u, 8u}) {
+    ThreadPool pool(threads);
+    for (const size_t items : {0u, 1u, 2u, 7u, 1000u}) {
+      std::vector<std::atomic<int>> runs(items);
+      pool.parallel_for(items, [&](size_t item, size_t) { ++runs[item]; });
+      for (const auto& count : runs) CHECK_EQUAL(count.load(), 1);
+    }
+  }
+}
+
+TEST("worker numbers are unique among calls that run together") {
+  ThreadPool pool(4);
+  std::vector<std::atomic<int>> busy(4);
+  std::atomic<bool> shared{false};
+  pool.parallel_for(2000, [&](size_t, size_t worker) {
+    if (busy[worker].fetch_add(1) != 0) shared = true;
+    busy[worker].fetch_sub(1);
+  });
+  CHECK(!shared);
+}
+
+TEST("results of a call are visible after it, many times over") {
+  ThreadPool pool(3);
+  std::vector<uint64_t> squares(64);
+  for (uint64_t round = 1; round <= 2000; ++round) {
+    pool.parallel_for(squares.size(), [&](size_t item, size_t) { squares[item] = item * round; });
+    uint64_t total = 0;
+    for (const uint64_t value : squares) total += value;
+    REQUIRE(total == round * (64 * 63 / 2));
+  }
+}
+
+}  // namespace
+}  // namespace edgemoe
