@@ -19,10 +19,10 @@ namespace edgemoe {
 struct TensorInfo {
   std::string name;
   QuantType type = QuantType::kF32;
-  uint32_t num_dimensions = 0;             // 1..4
+  uint32_t num_dimensions = 0;                   // 1..4
   std::array<uint64_t, 4> shape = {1, 1, 1, 1};  // shape[0] is the contiguous one (columns)
-  uint32_t shard = 0;                      // index into GgufFile::paths()
-  uint64_t offset = 0;                     // absolute, in the shard's file
+  uint32_t shard = 0;                            // index into GgufFile::paths()
+  uint64_t offset = 0;                           // absolute, in the shard's file
   uint64_t bytes = 0;
 
   uint64_t columns() const noexcept { return shape[0]; }

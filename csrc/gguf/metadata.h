@@ -24,9 +24,9 @@ struct StringArray {
 };
 
 // Integers are widened on reading; arrays keep one element kind.
-using MetadataValue = std::variant<uint64_t, int64_t, double, bool, std::string,
-                                   std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>,
-                                   std::vector<bool>, StringArray>;
+using MetadataValue =
+    std::variant<uint64_t, int64_t, double, bool, std::string, std::vector<uint64_t>,
+                 std::vector<int64_t>, std::vector<double>, std::vector<bool>, StringArray>;
 
 class Metadata {
  public:
@@ -37,9 +37,9 @@ class Metadata {
     return entries_;
   }
 
-  // Errors of all getters: kFormat naming file and key when the key is missing (the `_or` forms give
-  // the fallback instead), of another type, or out of range. Any integer type is accepted where the
-  // value fits; float32 and float64 are accepted for floats.
+  // Errors of all getters: kFormat naming file and key when the key is missing (the `_or` forms
+  // give the fallback instead), of another type, or out of range. Any integer type is accepted
+  // where the value fits; float32 and float64 are accepted for floats.
   uint64_t get_uint(std::string_view key, uint64_t max) const;
   uint64_t get_uint_or(std::string_view key, uint64_t fallback, uint64_t max) const;
   double get_float(std::string_view key) const;  // finite
@@ -53,6 +53,8 @@ class Metadata {
 
   // Filled by the reader. Errors: kFormat for a key that is already there.
   void set(std::string key, MetadataValue value);
+  // Empties the arrays whose keys start with `prefix`; the keys stay.
+  void drop_arrays(std::string_view prefix) noexcept;
   void set_source(std::string path) { source_ = std::move(path); }
   const std::string& source() const noexcept { return source_; }
 

@@ -58,8 +58,12 @@ struct ReaderOptions {
 // Errors: kArgument for an unknown name, listing the known ones.
 FileAccess access_for_backend(std::string_view backend);
 
+// Why io_uring cannot be used here; empty when it can. The first call probes with a real read of
+// `probe_file`; its outcome holds for the process.
+std::string uring_unavailable_reason(const File& probe_file);
+
 // Makes the reader. "auto": io_uring when a probe that reads `probe_file` for real gives the bytes
-// that pread gives, else the pread pool; the outcome is latched for the process. "uring" raises
+// that pread gives, else the pread pool. "uring" raises
 // kUnsupported with the cause where the probe fails.
 std::unique_ptr<AsyncReader> make_reader(const ReaderOptions& options, const File& probe_file);
 

@@ -1,0 +1,58 @@
+#include "io/device_probe.h"
+
+#include <chrono>
+
+#include "base/aligned_buffer.h"
+#include "base/error.h"
+#include "base/units.h"
+#include "io/read_queue.h"
+
+namespace edgemoe {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
+                           const DeviceProbe& probe) {
+  const uint64_t bytes = align_down(probe.read_bytes, 4096);
+  if (bytes == 0 || bytes > file.size()) {
+    throw Error(ErrorCode::kArgument, file.path() + ": reads of " +
+                                          std::to_string(probe.read_bytes) +
+                                          " bytes do not fit the file; at least 4096 are needed");
+  }
+  auto reader = make_reader(options, file);
+  const size_t depth = reader->depth();
+  ReadQueue queue(std::move(reader));
+  AlignedBuffer memory(depth * bytes);
+  const uint64_t positions = file.size() / bytes;
+  uint64_t random = probe.seed;
+  const auto submit = [&](uint64_t slot) {
+    random = random * 6364136223846793005u + 1442695040888963407u;
+    const uint64_t position = (random >> 33) % positions;
+    queue.submit({&file, position * bytes, bytes, memory.data() + slot * bytes, slot});
+  };
+
+  const Clock::time_point start = Clock::now();
+  for (uint64_t slot = 0; slot < depth; ++slot) submit(slot);
+  DeviceSpeed speed;
+  while (const std::optional<CompletedRead> done = queue.next(Wait::kAtLeastOne)) {
+    if (done->error != 0) {
+      throw Error(ErrorCode::kIo, file.path() + ": reading failed: " + errno_text(done->error));
+    }
+    ++speed.reads;
+    if (seconds_since(start) < probe.seconds) submit(done->tag);
+  }
+  const double seconds = seconds_since(start);
+  speed.read_bytes = bytes;
+  speed.reads_per_second = static_cast<double>(speed.reads) / seconds;
+  speed.bytes_per_second = speed.reads_per_second * static_cast<double>(bytes);
+  return speed;
+}
+
+}  // namespace edgemoe

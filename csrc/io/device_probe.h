@@ -1,0 +1,27 @@
+// How fast a file's device reads: random positions, one size, one depth.
+#pragma once
+
+#include <cstdint>
+
+#include "io/async_reader.h"
+
+namespace edgemoe {
+
+struct DeviceSpeed {
+  double bytes_per_second = 0;
+  double reads_per_second = 0;
+  uint64_t read_bytes = 0;  // of one read
+  uint64_t reads = 0;       // that were measured
+};
+
+struct DeviceProbe {
+  uint64_t read_bytes = 1 << 20;
+  double seconds = 1.0;
+  uint64_t seed = 1;
+};
+
+// Reads whole aligned pieces at seeded random positions of `file`, as many at a time as the reader
+// takes. Errors: kArgument when the file is shorter than a read; kIo.
+DeviceSpeed measure_device(const File& file, const ReaderOptions& reader, const DeviceProbe& probe);
+
+}  // namespace edgemoe
