@@ -6,7 +6,6 @@
 #include "engine/benchmark.h"
 #include "engine/machine_limits.h"
 #include "engine/system_memory.h"
-#include "io/device_probe.h"
 
 namespace edgemoe::bench {
 namespace {
@@ -34,10 +33,7 @@ MachineBandwidth bandwidth_of(const EngineOptions& options, const ModelFile& fil
   ThreadPool pool(options.num_threads != 0 ? options.num_threads : usable_cpus());
   MachineBandwidth bandwidth;
   bandwidth.memory = measure_read_bandwidth(pool, 256 * kMiB);
-  if (file.spec().is_moe()) {
-    const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
-    bandwidth.storage = measure_expert_reads(file, options.reader, layout);
-  }
+  bandwidth.storage = measure_expert_reads(file, options.reader);
   return bandwidth;
 }
 

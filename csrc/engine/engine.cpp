@@ -116,7 +116,13 @@ std::string_view Engine::io_backend() const noexcept {
 EngineStats Engine::stats() const {
   const std::lock_guard lock(impl_->mutex);
   EngineStats stats;
-  if (impl_->store) stats.experts = impl_->store->stats();
+  if (impl_->store) {
+    stats.experts = impl_->store->stats();
+    stats.reads = impl_->store->read_stats();
+    for (uint32_t layer = 0; layer < impl_->store->layout().num_layers(); ++layer) {
+      stats.layers.push_back(impl_->store->layer_stats(layer));
+    }
+  }
   stats.steps = impl_->steps;
   stats.tokens = impl_->tokens;
   stats.step_ns = impl_->step_ns;

@@ -17,6 +17,7 @@ namespace edgemoe {
 struct EngineStats {
   ExpertStats experts;
   ReadStats reads;
+  std::vector<LayerStats> layers;  // empty for a dense model
   uint64_t steps = 0;
   uint64_t tokens = 0;               // rows evaluated
   uint64_t step_ns = 0;              // time in forward passes
@@ -34,8 +35,6 @@ class Engine {
   const ModelSpec& spec() const noexcept;
   const MemoryPlan& memory_plan() const noexcept;
   EngineStats stats() const;
-  // Routed demands and hits per layer since loading.
-  std::vector<std::pair<uint64_t, uint64_t>> layer_demands_and_hits() const;
   const char* level() const noexcept;  // of the kernels
   std::string_view io_backend() const noexcept;
 

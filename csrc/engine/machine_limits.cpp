@@ -8,6 +8,8 @@
 
 #include "base/aligned_buffer.h"
 #include "base/units.h"
+#include "io/device_probe.h"
+#include "io/read_queue.h"
 #include "quant/layout.h"
 
 namespace edgemoe {
@@ -111,6 +113,19 @@ double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table
     best = std::max(best, static_cast<double>(done) / seconds_since(start));
   }
   return best;
+}
+
+double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader) {
+  if (!file.spec().is_moe()) return 0;
+  const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
+  uint32_t layer = 0;
+  while (!layout.is_moe(layer)) ++layer;
+  const ExpertRange& range = layout.place(layer, 0).ranges[0];
+  const File shard(file.gguf().paths()[range.shard], access_for_backend(reader.backend));
+  DeviceProbe probe;
+  probe.read_bytes = std::clamp<uint64_t>(align_up(range.bytes, 4096), 4096,
+                                          std::min(ReadQueue::kMaxReadBytes, shard.size()));
+  return measure_device(shard, reader, probe).bytes_per_second;
 }
 
 }  // namespace edgemoe

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "base/thread_pool.h"
+#include "engine/model_file.h"
 #include "kernels/kernel_table.h"
 
 namespace edgemoe {
@@ -17,5 +18,9 @@ double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes);
 // threads: weights multiplied per second (one weight met by one token counts once).
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
                              uint64_t columns, uint32_t num_tokens);
+
+// Random reads of the size of this model's expert matrices, in bytes per second; 0 for a dense
+// model. Errors: kIo.
+double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader);
 
 }  // namespace edgemoe

@@ -20,8 +20,7 @@ namespace edgemoe {
 
 class ExpertCache {
  public:
-  // Requires: pool_bytes and every slot size are multiples of `granule` (a power of two).
-  ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes, uint64_t granule,
+  ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes,
               EvictionPolicy policy);
 
   enum class State : uint8_t { kAbsent, kLoading, kResident };
@@ -32,16 +31,17 @@ class ExpertCache {
   // Reserves a slot for an absent expert, evicting as needed; it is loading and pinned once.
   // Empty when pinned and loading slots leave no run of `bytes`.
   std::optional<uint64_t> reserve(ExpertId id, uint64_t bytes);
-  void finish_load(ExpertId id) noexcept;  // loading -> resident, still pinned
-  void abandon_load(ExpertId id) noexcept; // loading -> absent, slot freed
+  void finish_load(ExpertId id) noexcept;   // loading -> resident, still pinned
+  void abandon_load(ExpertId id) noexcept;  // loading -> absent, slot freed
 
-  void pin(ExpertId id) noexcept;    // Requires: not absent. Counted.
+  void pin(ExpertId id) noexcept;  // Requires: not absent. Counted.
   void unpin(ExpertId id) noexcept;
   uint32_t pins(ExpertId id) const noexcept;
 
-  void begin_step() noexcept;                        // one forward pass
-  void set_current_layer(uint32_t layer) noexcept;   // for the policy
-  void record_use(ExpertId id) noexcept;             // one demand of the running step
+  void begin_step() noexcept;                       // one forward pass
+  void set_current_layer(uint32_t layer) noexcept;  // for the policy
+  // One demand of the running step, by `share` of its tokens (0 to 1).
+  void record_use(ExpertId id, double share) noexcept;
   const ExpertHistory& history(ExpertId id) const noexcept;
 
   uint64_t pool_bytes() const noexcept { return pool_bytes_; }
@@ -50,7 +50,7 @@ class ExpertCache {
   size_t num_resident() const noexcept;
 
  private:
-  struct Slot {           // or a gap, when !occupied
+  struct Slot {  // or a gap, when !occupied
     uint64_t offset;
     uint64_t bytes;
     bool occupied;
@@ -62,19 +62,32 @@ class ExpertCache {
     uint64_t slot_offset = 0;
     ExpertHistory history;
   };
+  // Slots [first, last) and the bytes that they cover.
+  struct Run {
+    size_t first = 0;
+    size_t last = 0;
+    uint64_t bytes = 0;
+    double value = 0;
+  };
   Entry& entry(ExpertId id) noexcept;
   const Entry& entry(ExpertId id) const noexcept;
+  bool is_movable(const Slot& slot) const noexcept;
+  double value_of(const Slot& slot) const noexcept;
+  std::optional<Run> smallest_gap(uint64_t bytes) const noexcept;
+  std::optional<Run> least_valuable_run(uint64_t bytes) const noexcept;
+  void evict(const Run& run) noexcept;
+  void occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept;
+  size_t slot_index(uint64_t offset) const noexcept;
 
   uint32_t num_experts_;
   uint64_t pool_bytes_;
-  uint64_t granule_;
   EvictionPolicy policy_;
   EvictionContext context_;
   uint64_t tick_ = 0;
   uint64_t used_bytes_ = 0;
   uint64_t evictions_ = 0;
-  std::vector<Slot> slots_;      // tile the pool, sorted by offset; capacity reserved at the start
-  std::vector<Entry> entries_;   // layer-major
+  std::vector<Slot> slots_;     // tile the pool, sorted by offset; capacity reserved at the start
+  std::vector<Entry> entries_;  // layer-major
 };
 
 }  // namespace edgemoe

@@ -26,11 +26,22 @@ struct ExpertStoreOptions {
 };
 
 struct ExpertStats {
-  uint64_t demands = 0;      // experts asked for by layers
-  uint64_t hits = 0;         // of those, resident when asked
+  uint64_t demands = 0;  // experts asked for by layers
+  uint64_t hits = 0;     // of those, resident when asked
   uint64_t evictions = 0;
-  uint64_t bytes_read = 0;   // by expert reads, aligned windows included
-  uint64_t stall_ns = 0;     // time spent waiting for storage
+  uint64_t bytes_read = 0;  // by expert reads, aligned windows included
+  uint64_t stall_ns = 0;    // time spent waiting for storage
+};
+
+struct LayerStats {
+  uint64_t demands = 0;
+  uint64_t hits = 0;
+};
+
+// What a layer asks for: an expert, and the share of the step's tokens that use it.
+struct ExpertDemand {
+  uint32_t expert = 0;
+  float share = 1.0f;
 };
 
 // An expert in memory. Valid until the next call of next() or the end of the request.
@@ -56,6 +67,10 @@ class ExpertStore {
 
   void begin_step() noexcept;  // once per forward pass
 
+ private:
+  struct Impl;
+
+ public:
   class Request {
    public:
     Request(Request&&) noexcept;
@@ -68,22 +83,24 @@ class ExpertStore {
 
    private:
     friend class ExpertStore;
-    struct State;
-    explicit Request(std::unique_ptr<State> state);
-    std::unique_ptr<State> state_;
+    explicit Request(Impl* store) noexcept : store_(store) {}
+    Impl* store_;  // null after a move
   };
 
-  // `experts` are distinct. Never waits. At most one request is alive.
-  Request request(uint32_t layer, std::span<const uint32_t> experts);
+  // The experts are distinct and in rising order, which is file order. Never waits. At most one
+  // request is alive.
+  Request request(uint32_t layer, std::span<const ExpertDemand> demands);
   void mark_regrouped(ExpertId id) noexcept;
 
   ExpertStats stats() const noexcept;
+  const ReadStats& read_stats() const noexcept;
+  // Demands, hits and bytes of one layer since the store was made.
+  LayerStats layer_stats(uint32_t layer) const noexcept;
   const ExpertLayout& layout() const noexcept;
   const ExpertCache& cache() const noexcept;
   std::string_view backend() const noexcept;
 
  private:
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

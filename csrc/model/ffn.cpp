@@ -97,7 +97,11 @@ void group_by_expert(StepContext& step) {
   for (size_t i = 0; i < num_routed; ++i) ++work.first_of_expert[work.routed[i].expert + 1];
   work.needed_experts.clear();
   for (uint32_t expert = 0; expert < router.num_experts; ++expert) {
-    if (work.first_of_expert[expert + 1] != 0) work.needed_experts.push_back(expert);
+    const uint32_t count = work.first_of_expert[expert + 1];
+    if (count != 0) {
+      work.needed_experts.push_back(
+          {expert, static_cast<float>(count) / static_cast<float>(step.rows.size())});
+    }
     work.first_of_expert[expert + 1] += work.first_of_expert[expert];
   }
   for (size_t i = 0; i < num_routed; ++i) {

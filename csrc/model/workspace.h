@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "experts/expert_store.h"
 #include "model/activation_rows.h"
 #include "model/model_spec.h"
 #include "model/router.h"
@@ -53,7 +54,7 @@ class Workspace {
   std::vector<uint32_t> own_index;    // 0, 1, 2, ...: the rows of scaled_input
   std::vector<uint32_t> place_of_routed;  // index into expert_rows and expert_out
   std::vector<uint32_t> first_of_expert;  // [num_experts + 1]
-  std::vector<uint32_t> needed_experts;
+  std::vector<ExpertDemand> needed_experts;
   std::vector<uint32_t> positions;  // of the step's rows
   ActivationRows width_rows;        // rows of `width` elements
   ActivationRows inner_rows;        // rows of other sizes

@@ -39,8 +39,8 @@ struct ExpertPlace {
   uint32_t num_ranges = 0;
   std::array<ExpertRange, kNumExpertMatrices> ranges;  // gate (and up) before down
   std::array<ExpertMatrixPlace, kNumExpertMatrices> matrices;
-  uint64_t slot_bytes = 0;   // multiple of the alignment
-  uint64_t weight_bytes = 0; // sum of the ranges
+  uint64_t slot_bytes = 0;    // multiple of the alignment
+  uint64_t weight_bytes = 0;  // sum of the ranges
 };
 
 // One matrix of one layer for all experts, as found in the tensor directory.
@@ -48,11 +48,11 @@ struct ExpertTensor {
   ExpertMatrix matrix = ExpertMatrix::kGate;
   bool fused_gate_up = false;  // rows hold gate, then up
   QuantType type = QuantType::kF32;
-  uint32_t rows = 0;           // of one matrix (half of the tensor's when fused)
+  uint32_t rows = 0;  // of one matrix (half of the tensor's when fused)
   uint32_t columns = 0;
-  std::vector<uint32_t> shards;    // per expert
-  std::vector<uint64_t> offsets;   // per expert, absolute in the shard
-  std::vector<float> scales;       // per expert, or empty
+  std::vector<uint32_t> shards;   // per expert
+  std::vector<uint64_t> offsets;  // per expert, absolute in the shard
+  std::vector<float> scales;      // per expert, or empty
 };
 
 class ExpertLayout {

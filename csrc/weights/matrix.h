@@ -12,7 +12,7 @@ struct MatrixView {
   QuantType type = QuantType::kF32;
   size_t rows = 0;
   size_t columns = 0;
-  float scale = 1.0f;               // multiplies the products (NVFP4 files carry it beside the tensor)
+  float scale = 1.0f;  // multiplies the products (NVFP4 files carry it beside the tensor)
   explicit operator bool() const noexcept { return data != nullptr; }
 };
 

@@ -30,7 +30,8 @@ class Binder {
     const std::optional<TensorMeaning> meaning = meaning_of(tensor.name);
     if (!meaning) {
       fail(ErrorCode::kUnsupported, file_, tensor,
-           "is not known to this version of edgemoe; the model would be computed wrongly without it");
+           "is not known to this version of edgemoe; the model would be computed wrongly without "
+           "it");
     }
     if (meaning->scope == TensorScope::kIgnored) return;
     if (meaning->role) return bind_dense(tensor, *meaning);
@@ -52,7 +53,8 @@ class Binder {
     if (place != nullptr) {
       fail(ErrorCode::kFormat, file_, tensor, "repeats '" + place->name + "'");
     }
-    if (meaning.is_scale && (tensor.type != QuantType::kF32 || tensor.rows() * tensor.columns() != 1)) {
+    if (meaning.is_scale &&
+        (tensor.type != QuantType::kF32 || tensor.rows() * tensor.columns() != 1)) {
       fail(ErrorCode::kUnsupported, file_, tensor, "is not one F32 value");
     }
     place = &tensor;
@@ -88,8 +90,8 @@ class Binder {
     ExpertTensor& entry = expert_entry(tensors_.layers[meaning.layer], meaning);
     const uint32_t parts = entry.fused_gate_up ? 2 : 1;
     const uint64_t experts = meaning.expert ? 1 : num_experts_;
-    if (tensor.shape[1] % parts != 0 || tensor.shape[1] > UINT32_MAX || tensor.shape[0] > UINT32_MAX ||
-        tensor.shape[2] != experts || tensor.shape[3] != 1) {
+    if (tensor.shape[1] % parts != 0 || tensor.shape[1] > UINT32_MAX ||
+        tensor.shape[0] > UINT32_MAX || tensor.shape[2] != experts || tensor.shape[3] != 1) {
       fail(ErrorCode::kFormat, file_, tensor,
            "has shape " + shape_text(tensor) + "; expected [columns, rows, " +
                std::to_string(experts) + "]");
@@ -129,10 +131,9 @@ class Binder {
       bool complete = !entry.offsets.empty();
       for (const uint64_t offset : entry.offsets) complete = complete && offset != 0;
       if (!complete) {
-        throw Error(ErrorCode::kFormat,
-                    file_.paths()[0] + ": blk." +
-                        std::to_string(&layer - tensors_.layers.data()) +
-                        " lacks some of its experts; the file is incomplete");
+        throw Error(ErrorCode::kFormat, file_.paths()[0] + ": blk." +
+                                            std::to_string(&layer - tensors_.layers.data()) +
+                                            " lacks some of its experts; the file is incomplete");
       }
     }
   }

@@ -15,12 +15,12 @@ enum class TensorScope : uint8_t { kModel, kLayer, kIgnored };
 // What a tensor name means. Exactly one of `role` and `expert_matrix` is set unless ignored.
 struct TensorMeaning {
   TensorScope scope = TensorScope::kModel;
-  uint32_t layer = 0;                        // kLayer
+  uint32_t layer = 0;  // kLayer
   std::optional<TensorRole> role;
   std::optional<ExpertMatrix> expert_matrix;
   bool fused_gate_up = false;
-  std::optional<uint32_t> expert;            // one tensor per expert (old files)
-  bool is_scale = false;                     // the `.scale` beside the tensor of that role
+  std::optional<uint32_t> expert;  // one tensor per expert (old files)
+  bool is_scale = false;           // the `.scale` beside the tensor of that role
 };
 
 // Empty when the name has no meaning to this build.
