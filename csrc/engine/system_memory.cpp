@@ -43,6 +43,15 @@ struct GroupHierarchy {
   bool v2 = false;
 };
 
+bool has_word(std::string_view list, std::string_view word) {
+  while (!list.empty()) {
+    const size_t comma = std::min(list.find(','), list.size());
+    if (list.substr(0, comma) == word) return true;
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return false;
+}
+
 // /proc/self/cgroup lines: "0::/path" (v2), "5:memory:/path" (v1).
 std::vector<GroupHierarchy> group_hierarchies(const std::string& root) {
   std::vector<GroupHierarchy> found;
@@ -52,12 +61,12 @@ std::vector<GroupHierarchy> group_hierarchies(const std::string& root) {
     const size_t first = line.find(':');
     const size_t second = first == std::string::npos ? first : line.find(':', first + 1);
     if (second == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string path = line.substr(second + 1);
-    if (controllers == ",,") {
+    if (controllers.empty()) {
       found.push_back({root + "sys/fs/cgroup", path, true});
       found.push_back({root + "sys/fs/cgroup/unified", path, true});
-    } else if (controllers.find(",memory,") != std::string::npos) {
+    } else if (has_word(controllers, "memory")) {
       found.push_back({root + "sys/fs/cgroup/memory", path, false});
     }
   }

@@ -1,0 +1,165 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "base/error.h"
+#include "bindings/bindings.h"
+#include "bindings/conversions.h"
+#include "engine/benchmark.h"
+#include "engine/sampler.h"
+
+namespace py = pybind11;
+
+namespace edgemoe {
+namespace {
+
+using Tokens = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
+using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
+
+// Runs `action(should_stop)` without the GIL; a signal handler that raises (Ctrl-C) stops it.
+template <class Action>
+void run_interruptibly(const Action& action) {
+  bool interrupted = false;
+  const auto should_stop = [&interrupted] {
+    const py::gil_scoped_acquire acquired;
+    interrupted = PyErr_CheckSignals() != 0;
+    return interrupted;
+  };
+  try {
+    const py::gil_scoped_release released;
+    action(should_stop);
+  } catch (const Error&) {
+    if (interrupted) throw py::error_already_set();
+    throw;
+  }
+}
+
+void evaluate(Session& session, const Tokens& tokens) {
+  if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
+  const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
+  run_interruptibly([&](const Session::ShouldStop& stop) { session.evaluate(span, stop); });
+}
+
+Floats logits(Session& session, const Engine& engine, uint32_t first, uint32_t count) {
+  const uint32_t vocab_size = engine.spec().vocab_size;
+  Floats out({py::ssize_t{count}, py::ssize_t{vocab_size}});
+  const std::span<float> span(out.mutable_data(), static_cast<size_t>(out.size()));
+  const py::gil_scoped_release released;
+  session.logits(first, count, span);
+  return out;
+}
+
+SamplingOptions sampling_from(const py::dict& values) {
+  SamplingOptions options;
+  for (const auto& [key_object, value] : values) {
+    const auto key = key_object.cast<std::string>();
+    if (key == "logit_bias") {
+      for (const auto& [token, bias] : value.cast<std::map<int32_t, float>>()) {
+        options.logit_bias.emplace_back(token, bias);
+      }
+    } else if (key == "repetition_penalty") {
+      options.repetition_penalty = value.cast<float>();
+    } else if (key == "frequency_penalty") {
+      options.frequency_penalty = value.cast<float>();
+    } else if (key == "presence_penalty") {
+      options.presence_penalty = value.cast<float>();
+    } else if (key == "penalty_window") {
+      options.penalty_window = value.cast<uint32_t>();
+    } else if (key == "temperature") {
+      options.temperature = value.cast<float>();
+    } else if (key == "top_k") {
+      options.top_k = value.cast<uint32_t>();
+    } else if (key == "top_p") {
+      options.top_p = value.cast<float>();
+    } else if (key == "min_p") {
+      options.min_p = value.cast<float>();
+    } else if (key == "seed") {
+      options.seed = value.cast<uint64_t>();
+    } else {
+      throw Error(ErrorCode::kArgument, "unknown sampling option '" + key + "'");
+    }
+  }
+  return options;
+}
+
+py::dict dict_of(const BenchmarkResult& result) {
+  // What does not limit is null in JSON, which has no infinity.
+  const auto limit = [](double value) -> py::object {
+    return std::isfinite(value) ? py::object(py::float_(value)) : py::none();
+  };
+  py::dict rate;
+  rate["median"] = result.tokens_per_second.median;
+  rate["min"] = result.tokens_per_second.min;
+  rate["max"] = result.tokens_per_second.max;
+  py::dict limits;
+  limits["storage"] = limit(result.limit.storage);
+  limits["memory"] = limit(result.limit.memory);
+  limits["compute"] = limit(result.limit.compute);
+  py::dict dict;
+  dict["test"] = result.test;
+  dict["tokens_per_second"] = rate;
+  dict["hit_rate"] = result.hit_rate;
+  dict["bytes_read_per_token"] = result.bytes_read_per_token;
+  dict["stall_seconds_per_token"] = result.stall_seconds_per_token;
+  dict["limit"] = limits;
+  dict["of_limit"] = result.of_limit;
+  return dict;
+}
+
+py::dict benchmark(Engine& engine, const ModelFile& file, const std::string& test,
+                   uint32_t num_tokens, uint32_t repetitions, double memory_bandwidth,
+                   double storage_bandwidth) {
+  BenchmarkOptions options;
+  options.test = test == "prefill" ? BenchmarkTest::kPrefill : BenchmarkTest::kDecode;
+  options.num_tokens = num_tokens;
+  options.repetitions = repetitions;
+  BenchmarkResult result;
+  run_interruptibly([&](const Session::ShouldStop& stop) {
+    result = run_benchmark(engine, file, options, {memory_bandwidth, storage_bandwidth}, stop);
+  });
+  return dict_of(result);
+}
+
+void bind_sampler(py::module_& module) {
+  py::class_<Sampler>(module, "Sampler")
+      .def(py::init([](const py::dict& options, size_t vocab_size) {
+             return std::make_unique<Sampler>(sampling_from(options), vocab_size);
+           }),
+           py::arg("options"), py::arg("vocabulary_size"))
+      .def("sample",
+           [](Sampler& sampler, const Floats& row) {
+             return sampler.sample({row.data(), static_cast<size_t>(row.size())});
+           })
+      .def("accept", &Sampler::accept);
+}
+
+}  // namespace
+
+void bind_engine(py::module_& module) {
+  py::class_<Engine>(module, "Engine")
+      .def(py::init([](const ModelFile& file, const py::dict& options) {
+             const EngineOptions engine_options = options_from(options);
+             const py::gil_scoped_release released;
+             return Engine::load(file, engine_options);
+           }),
+           py::arg("file"), py::arg("options"), py::keep_alive<1, 2>())
+      .def("plan", [](const Engine& engine) { return dict_of(engine.memory_plan()); })
+      .def("stats", [](const Engine& engine) { return dict_of(engine.stats()); })
+      .def_property_readonly("level", &Engine::level)
+      .def_property_readonly("io",
+                             [](const Engine& engine) { return std::string(engine.io_backend()); })
+      .def_property_readonly("vocabulary_size",
+                             [](const Engine& engine) { return engine.spec().vocab_size; });
+  py::class_<Session>(module, "Session")
+      .def(py::init<Engine&>(), py::arg("engine"), py::keep_alive<1, 2>())
+      .def("evaluate", evaluate, py::arg("tokens"))
+      .def("logits", logits, py::arg("engine"), py::arg("first"), py::arg("count"))
+      .def("rewind", &Session::rewind, py::arg("position"))
+      .def_property_readonly("num_rows", &Session::num_rows)
+      .def_property_readonly("position", &Session::position);
+  bind_sampler(module);
+  module.def("benchmark", benchmark, py::arg("engine"), py::arg("file"), py::arg("test"),
+             py::arg("num_tokens"), py::arg("repetitions"), py::arg("memory_bandwidth"),
+             py::arg("storage_bandwidth"));
+}
+
+}  // namespace edgemoe

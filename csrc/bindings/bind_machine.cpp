@@ -1,0 +1,96 @@
+#include <malloc.h>
+#include <pybind11/stl.h>
+#include <unistd.h>
+
+#include "bindings/bindings.h"
+#include "engine/machine_limits.h"
+#include "engine/system_memory.h"
+#include "io/device_probe.h"
+#include "kernels/dispatch.h"
+
+namespace py = pybind11;
+
+namespace edgemoe {
+namespace {
+
+std::vector<std::string> levels() {
+  std::vector<std::string> names;
+  for (const kernels::KernelTable* table : kernels::available_tables()) {
+    names.emplace_back(table->level);
+  }
+  return names;
+}
+
+py::dict memory() {
+  const SystemMemory system = system_memory();
+  const ProcessMemory process = process_memory();
+  py::dict dict;
+  dict["available_bytes"] = system.available_bytes;
+  dict["group_limit_bytes"] =
+      system.group_limit_bytes ? py::object(py::int_(*system.group_limit_bytes)) : py::none();
+  dict["group_used_bytes"] = system.group_used_bytes;
+  dict["group_path"] = system.group_path;
+  dict["resident_bytes"] = process.resident_bytes;
+  dict["peak_resident_bytes"] = process.peak_resident_bytes;
+  dict["automatic_budget_bytes"] = automatic_budget(system, process);
+  return dict;
+}
+
+py::dict file_access(const std::string& path, const std::string& io) {
+  const File file(path, access_for_backend(io));
+  py::dict dict;
+  dict["direct"] = file.access() == FileAccess::kDirect;
+  dict["alignment"] = file.alignment();
+  dict["bytes"] = file.size();
+  dict["io_uring_problem"] = uring_unavailable_reason(file);
+  return dict;
+}
+
+double device_speed(const std::string& path, const std::string& io, uint64_t read_bytes,
+                    double seconds) {
+  ReaderOptions reader;
+  reader.backend = io;
+  const File file(path, access_for_backend(io));
+  DeviceProbe probe;
+  probe.read_bytes = read_bytes;
+  probe.seconds = seconds;
+  return measure_device(file, reader, probe).bytes_per_second;
+}
+
+double read_bandwidth(uint32_t threads, uint64_t buffer_bytes) {
+  ThreadPool pool(threads == 0 ? usable_cpus() : threads);
+  return measure_read_bandwidth(pool, buffer_bytes);
+}
+
+// Python frees what building a tokenizer took; this gives it back to the system.
+void return_freed_memory() {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+}
+
+}  // namespace
+
+void bind_machine(py::module_& module) {
+  module.def("levels", levels, "Kernel levels of this CPU, lowest first.");
+  module.def("selected_level", [] { return std::string(kernels::select_table().level); });
+  module.def("cpus", usable_cpus);
+  module.def("page_bytes", [] { return ::sysconf(_SC_PAGESIZE); });
+  module.def("memory", memory);
+  module.def("file_access", file_access, py::arg("path"), py::arg("io"));
+  module.def("device_speed", device_speed, py::arg("path"), py::arg("io"), py::arg("read_bytes"),
+             py::arg("seconds"), py::call_guard<py::gil_scoped_release>());
+  module.def("read_bandwidth", read_bandwidth, py::arg("threads"), py::arg("buffer_bytes"),
+             py::call_guard<py::gil_scoped_release>());
+  module.def(
+      "expert_read_bandwidth",
+      [](const ModelFile& file, const std::string& io) {
+        ReaderOptions reader;
+        reader.backend = io;
+        return measure_expert_reads(file, reader);
+      },
+      py::arg("file"), py::arg("io"), py::call_guard<py::gil_scoped_release>());
+  module.def("return_freed_memory", return_freed_memory);
+}
+
+}  // namespace edgemoe

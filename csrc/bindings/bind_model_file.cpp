@@ -1,0 +1,114 @@
+#include <pybind11/stl.h>
+
+#include <map>
+
+#include "base/units.h"
+#include "bindings/bindings.h"
+#include "bindings/conversions.h"
+
+namespace py = pybind11;
+
+namespace edgemoe {
+namespace {
+
+const char* name_of(RouterScore score) {
+  switch (score) {
+    case RouterScore::kSoftmax:
+      return "softmax";
+    case RouterScore::kSigmoid:
+      return "sigmoid";
+    case RouterScore::kSoftmaxTopK:
+      return "softmax of the chosen";
+    case RouterScore::kSqrtSoftplus:
+      return "sqrt(softplus)";
+  }
+  return "";
+}
+
+py::dict spec_of(const ModelFile& file) {
+  const ModelSpec& spec = file.spec();
+  py::dict dict;
+  dict["architecture"] = spec.architecture;
+  dict["name"] = py::reinterpret_steal<py::object>(
+      PyUnicode_DecodeUTF8(spec.name.data(), static_cast<Py_ssize_t>(spec.name.size()), "replace"));
+  dict["layers"] = spec.num_layers;
+  dict["width"] = spec.width;
+  dict["vocabulary"] = spec.vocab_size;
+  dict["trained_context"] = spec.trained_context;
+  dict["experts"] = spec.router.num_experts;
+  dict["experts_used"] = spec.router.num_used;
+  dict["router"] = spec.is_moe() ? py::object(py::str(name_of(spec.router.score))) : py::none();
+  const AttentionSpec& attention = spec.layers.front().attention;
+  dict["attention"] = attention.kind == AttentionKind::kLatent ? "latent" : "grouped";
+  dict["heads"] = attention.num_heads;
+  dict["kv_heads"] = attention.num_kv_heads;
+  return dict;
+}
+
+// Bytes and bits of the experts of each layer that has some.
+py::list experts_of(const ModelFile& file) {
+  py::list layers;
+  const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
+  for (uint32_t layer = 0; layer < layout.num_layers(); ++layer) {
+    if (!layout.is_moe(layer)) continue;
+    uint64_t bytes = 0;
+    uint64_t weights = 0;
+    std::map<std::string, uint32_t> types;
+    for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+      const ExpertPlace& place = layout.place(layer, expert);
+      bytes += place.weight_bytes;
+      for (const ExpertMatrixPlace& matrix : place.matrices) {
+        if (!matrix.present) continue;
+        weights += uint64_t{matrix.rows} * matrix.columns;
+        ++types[std::string(traits(matrix.type).name)];
+      }
+    }
+    py::dict dict;
+    dict["layer"] = layer;
+    dict["bytes_per_expert"] = bytes / layout.num_experts();
+    dict["bits_per_weight"] = 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
+    dict["matrices"] = types;
+    layers.append(dict);
+  }
+  return layers;
+}
+
+// Bytes of all tensors by type.
+std::map<std::string, uint64_t> bytes_by_type(const ModelFile& file) {
+  std::map<std::string, uint64_t> bytes;
+  for (const TensorInfo& tensor : file.gguf().tensors()) {
+    bytes[std::string(traits(tensor.type).name)] += tensor.bytes;
+  }
+  return bytes;
+}
+
+}  // namespace
+
+void bind_model_file(py::module_& module) {
+  py::class_<ModelFile>(module, "ModelFile")
+      .def(py::init([](const std::string& path) {
+             py::gil_scoped_release released;
+             auto file = std::make_unique<ModelFile>(path);
+             file->gguf().drop_vocabulary();
+             return file;
+           }),
+           py::arg("path"))
+      .def("spec", spec_of)
+      .def("experts", experts_of)
+      .def("bytes_by_type", bytes_by_type)
+      .def("plan",
+           [](const ModelFile& file, const py::dict& options) {
+             return dict_of(file.plan(options_from(options)));
+           })
+      .def("describe_plan",
+           [](const ModelFile& file, const py::dict& options) {
+             return describe(file.plan(options_from(options)));
+           })
+      .def_property_readonly("file_bytes",
+                             [](const ModelFile& file) { return file.gguf().file_bytes(); })
+      .def_property_readonly("paths", [](const ModelFile& file) {
+        return std::vector<std::string>(file.gguf().paths().begin(), file.gguf().paths().end());
+      });
+}
+
+}  // namespace edgemoe

@@ -1,0 +1,114 @@
+#include "bindings/conversions.h"
+
+#include <pybind11/stl.h>
+
+#include <limits>
+
+#include "base/error.h"
+
+namespace py = pybind11;
+
+namespace edgemoe {
+namespace {
+
+uint32_t count_from(const py::handle& value, const std::string& key) {
+  const auto number = value.cast<int64_t>();
+  if (number < 0 || number > std::numeric_limits<int32_t>::max()) {
+    throw Error(ErrorCode::kArgument, key + " must be between 0 and 2147483647");
+  }
+  return static_cast<uint32_t>(number);
+}
+
+void set_memory(const py::handle& value, EngineOptions& options) {
+  if (!py::isinstance<py::str>(value)) {
+    options.memory = EngineOptions::Memory::kBytes;
+    options.memory_bytes = value.cast<uint64_t>();
+    return;
+  }
+  const auto word = value.cast<std::string>();
+  if (word == "auto") {
+    options.memory = EngineOptions::Memory::kAuto;
+  } else if (word == "min") {
+    options.memory = EngineOptions::Memory::kLeast;
+  } else {
+    throw Error(ErrorCode::kArgument, "memory must be 'auto', 'min' or a number of bytes");
+  }
+}
+
+kernels::KvType kv_type_from(const std::string& name) {
+  if (name == "f16") return kernels::KvType::kF16;
+  if (name == "q8_0") return kernels::KvType::kQ8_0;
+  if (name == "f32") return kernels::KvType::kF32;
+  throw Error(ErrorCode::kArgument, "unknown kv_type '" + name + "'; known: f16, q8_0, f32");
+}
+
+}  // namespace
+
+EngineOptions options_from(const py::dict& values) {
+  EngineOptions options;
+  for (const auto& [key_object, value] : values) {
+    const auto key = key_object.cast<std::string>();
+    if (key == "memory") {
+      set_memory(value, options);
+    } else if (key == "threads") {
+      options.num_threads = count_from(value, key);
+    } else if (key == "context") {
+      options.context = count_from(value, key);
+    } else if (key == "batch") {
+      options.batch = count_from(value, key);
+    } else if (key == "kv_type") {
+      options.kv_type = kv_type_from(value.cast<std::string>());
+    } else if (key == "eviction") {
+      options.eviction = eviction_policy_from_name(value.cast<std::string>());
+    } else if (key == "io") {
+      options.reader.backend = value.cast<std::string>();
+      access_for_backend(options.reader.backend);
+    } else {
+      throw Error(ErrorCode::kArgument, "unknown option '" + key + "'");
+    }
+  }
+  return options;
+}
+
+py::dict dict_of(const MemoryPlan& plan) {
+  py::dict dict;
+  dict["budget_bytes"] = plan.budget_bytes;
+  dict["process_bytes"] = plan.process_bytes;
+  dict["dense_bytes"] = plan.dense_bytes;
+  dict["kv_cache_bytes"] = plan.kv_cache_bytes;
+  dict["scratch_bytes"] = plan.scratch_bytes;
+  dict["expert_pool_bytes"] = plan.expert_pool_bytes;
+  dict["planned_bytes"] = plan.planned_bytes();
+  dict["least_bytes"] = plan.least_bytes;
+  dict["all_experts_bytes"] = plan.all_experts_bytes;
+  dict["token_expert_bytes"] = plan.token_expert_bytes;
+  dict["context"] = plan.context;
+  dict["batch"] = plan.batch;
+  dict["threads"] = plan.num_threads;
+  return dict;
+}
+
+py::dict dict_of(const EngineStats& stats) {
+  py::dict dict;
+  dict["steps"] = stats.steps;
+  dict["tokens"] = stats.tokens;
+  dict["step_seconds"] = static_cast<double>(stats.step_ns) * 1e-9;
+  dict["expert_demands"] = stats.experts.demands;
+  dict["expert_hits"] = stats.experts.hits;
+  dict["evictions"] = stats.experts.evictions;
+  dict["bytes_read"] = stats.experts.bytes_read;
+  dict["stall_seconds"] = static_cast<double>(stats.experts.stall_ns) * 1e-9;
+  dict["reads"] = stats.reads.reads;
+  dict["read_retries"] = stats.reads.retries;
+  dict["read_errors"] = stats.reads.errors;
+  dict["resident_bytes"] = stats.resident_bytes;
+  dict["peak_resident_bytes"] = stats.peak_resident_bytes;
+  py::list layers;
+  for (const LayerStats& layer : stats.layers) {
+    layers.append(py::make_tuple(layer.demands, layer.hits));
+  }
+  dict["layers"] = layers;
+  return dict;
+}
+
+}  // namespace edgemoe
