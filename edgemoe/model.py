@@ -1,0 +1,342 @@
+"""A loaded model: text or token ids in, text or logits out."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from edgemoe import _core
+from edgemoe.demo import demo_path
+from edgemoe.errors import ArgumentError, EdgemoeError
+from edgemoe.generation import Generation
+from edgemoe.options import LoadOptions, PreloadPolicy, Sampling
+from edgemoe.stats import Stats
+from edgemoe.text import ChatTemplate, Tokenizer
+
+Message = Mapping[str, object]
+
+
+class _Text:
+    """The text side of a model file; without one (or with one that we lack) ids still work."""
+
+    def __init__(self, path: str) -> None:
+        self.problem: EdgemoeError | None = None
+        self._tokenizer: Tokenizer | None = None
+        self.template: ChatTemplate | None = None
+        file = _core.GgufFile(path)
+        values = {**file.values("tokenizer."), **file.values("general.name")}
+        try:
+            self._tokenizer = Tokenizer.from_metadata(values)
+            self.template = ChatTemplate.from_metadata(values, self._tokenizer)
+        except EdgemoeError as error:
+            self.problem = error
+
+    def tokenizer(self) -> Tokenizer:
+        if self._tokenizer is None:
+            raise self.problem or ArgumentError("this model has no tokenizer; pass token ids")
+        return self._tokenizer
+
+
+class _Sequence:
+    """The session of a model, and the tokens that its KV cache holds."""
+
+    def __init__(self, engine: _core.Engine) -> None:
+        self._engine = engine
+        self._session = _core.Session(engine)
+        self._tokens: list[int] = []
+
+    def evaluate(self, tokens: Sequence[int]) -> None:
+        """Makes the sequence `tokens`, keeping what it has in common with the one before."""
+        shared = 0
+        # The last token is evaluated in any case: its logits are what is wanted.
+        for old, new in zip(self._tokens, tokens[:-1], strict=False):
+            if old != new:
+                break
+            shared += 1
+        self._session.rewind(shared)
+        del self._tokens[shared:]
+        self.append(tokens[shared:])
+
+    def append(self, tokens: Sequence[int]) -> None:
+        self._session.evaluate(np.asarray(tokens, dtype=np.int32))
+        self._tokens += tokens
+
+    def clear(self) -> None:
+        self._session.rewind(0)
+        self._tokens.clear()
+
+    def last_logits(self) -> npt.NDArray[np.float32]:
+        rows = self._session.logits(self._engine, self._session.num_rows - 1, 1)
+        return rows.reshape(-1)
+
+    def rows(self) -> npt.NDArray[np.float32]:
+        """Logits of every row of the last batch."""
+        return self._session.logits(self._engine, 0, self._session.num_rows)
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+
+class _SampledTokens:
+    """Tokens of a sequence, chosen by a sampler."""
+
+    def __init__(
+        self, sequence: _Sequence, prompt: list[int], sampler: _core.Sampler, context: int
+    ) -> None:
+        self._sequence = sequence
+        self._prompt = prompt
+        self._sampler = sampler
+        self._context = context
+
+    def _choose(self) -> int:
+        token = self._sampler.sample(self._sequence.last_logits())
+        self._sampler.accept(token)
+        return token
+
+    def first(self) -> int:
+        self._sequence.evaluate(self._prompt)
+        for token in self._prompt:
+            self._sampler.accept(token)
+        return self._choose()
+
+    def after(self, token: int) -> int | None:
+        if len(self._sequence) >= self._context:
+            return None
+        self._sequence.append([token])
+        return self._choose()
+
+
+class Model:
+    """A model that is ready to run. One generation at a time; close it to free its memory."""
+
+    def __init__(self, path: str, options: LoadOptions, *, with_text: bool = True) -> None:
+        core_options = options.as_core()
+        # The vocabulary is read, used and dropped before the engine plans: it counts what the
+        # process holds.
+        self._text = _Text(path) if with_text else None
+        gc.collect()
+        _core.return_freed_memory()
+        self._file: _core.ModelFile | None = _core.ModelFile(path)
+        _core.return_freed_memory()
+        self._engine: _core.Engine | None = _core.Engine(self._file, core_options)
+        self._sequence: _Sequence | None = _Sequence(self._engine)
+        self._plan = self._engine.plan()
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        memory: str | int = "auto",
+        context: int = 0,
+        batch: int = 0,
+        threads: int = 0,
+        kv_type: str = "f16",
+        eviction: str = "layer-aware",
+        io: str = "auto",
+        preload: PreloadPolicy | None = None,
+    ) -> Model:
+        """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
+
+        `memory` bounds the whole process: "auto" (what the machine or its cgroup can spare),
+        "min", a size such as "4GiB", or bytes. See options.LoadOptions for the rest; 0 chooses.
+
+        Raises ReadError, ModelFormatError, UnsupportedModelError, MemoryBudgetError (says the
+        least that would do) and ArgumentError.
+        """
+        if preload is not None and not isinstance(preload, PreloadPolicy):
+            raise ArgumentError("preload must be a PreloadPolicy")
+        options = LoadOptions(memory, context, batch, threads, kv_type, eviction, io)
+        return cls(os.fspath(path) if path is not None else str(demo_path()), options)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the memory. The model cannot be used afterwards."""
+        self._sequence = None
+        self._engine = None
+        self._file = None
+
+    def _open_sequence(self) -> _Sequence:
+        if self._sequence is None:
+            raise ArgumentError("the model is closed; load it again")
+        return self._sequence
+
+    def _open_engine(self) -> _core.Engine:
+        if self._engine is None:
+            raise ArgumentError("the model is closed; load it again")
+        return self._engine
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Raises UnsupportedModelError or ModelFormatError when the file's cannot be used."""
+        if self._text is None:
+            raise ArgumentError("this model was loaded without its tokenizer")
+        return self._text.tokenizer()
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """The file's chat template, or None."""
+        return None if self._text is None else self._text.template
+
+    @property
+    def context(self) -> int:
+        """Tokens that a prompt and its answer may have together."""
+        return self._plan["context"]
+
+    @property
+    def vocabulary_size(self) -> int:
+        return self._open_engine().vocabulary_size
+
+    @property
+    def level(self) -> str:
+        """Instruction-set level of the kernels."""
+        return self._open_engine().level
+
+    @property
+    def io(self) -> str:
+        """The reader that brings experts: "uring", "pread", "buffered", or "none"."""
+        return self._open_engine().io
+
+    def memory_plan(self) -> dict[str, int]:
+        """What was planned before anything was allocated, in bytes; context, batch, threads."""
+        return dict(self._plan)
+
+    def stats(self) -> Stats:
+        """Counters since loading and the memory of the process."""
+        return Stats.from_core(self._open_engine().stats(), self._plan)
+
+    def tokenize(
+        self, text: str, *, add_bos: bool | None = None, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids; see Tokenizer.encode."""
+        return self.tokenizer.encode(text, add_bos=add_bos, parse_special=parse_special)
+
+    def detokenize(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def _checked_prompt(self, prompt: str | Sequence[int], parse_special: bool) -> list[int]:
+        if isinstance(prompt, str):
+            tokens = self.tokenize(prompt, parse_special=parse_special)
+        else:
+            tokens = [int(token) for token in prompt]
+        if not tokens:
+            raise ArgumentError("the prompt is empty; give some text")
+        return tokens
+
+    def generate(
+        self,
+        prompt: str | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        parse_special: bool = False,
+        **options: object,
+    ) -> Generation:
+        """Continues `prompt` (text or ids); iterate over the result for pieces of text.
+
+        Ends at an end-of-generation token, a `stop` string (which is not shown), `max_tokens`, or
+        the end of the context. `options` are fields of Sampling: temperature=0, seed=7, ...
+        What the prompt has in common with the sequence before is not computed again.
+
+        Raises ArgumentError when prompt and max_tokens do not fit the context, before anything is
+        computed, and for sampling options out of range; while iterating, ReadError when storage
+        fails: the model stays usable.
+        """
+        engine = self._open_engine()
+        tokens = self._checked_prompt(prompt, parse_special)
+        if max_tokens is not None and max_tokens < 0:
+            raise ArgumentError("max_tokens must be 0 or more")
+        wanted = len(tokens) + (max_tokens or 1) - 1
+        if wanted > self.context:
+            raise ArgumentError(
+                f"the prompt has {len(tokens)} tokens and {max_tokens or 1} are to follow; the "
+                f"context holds {self.context}: load with a larger context or ask for less"
+            )
+        chosen = _sampling_from(sampling, options)
+        sampler = _core.Sampler(chosen.as_core(), engine.vocabulary_size)
+        stream = _SampledTokens(self._open_sequence(), tokens, sampler, self.context)
+        return Generation(
+            stream,
+            self.tokenizer,
+            prompt_tokens=len(tokens),
+            max_tokens=max_tokens,
+            stop=(stop,) if isinstance(stop, str) else stop,
+        )
+
+    def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int | None = None,
+        sampling: Sampling | None = None,
+        stop: Sequence[str] = (),
+        **options: object,
+    ) -> Generation:
+        """Answers `messages` ({"role", "content"} each) with the file's chat template.
+
+        Raises ArgumentError when the file has no template, and as generate() does.
+        """
+        template = self.chat_template
+        if template is None:
+            raise ArgumentError(
+                "the model file has no chat template; use generate() with a prompt of your own"
+            )
+        prompt = self.tokenizer.encode(template.render(messages), add_bos=False, parse_special=True)
+        chosen = _sampling_from(sampling, options)
+        return self.generate(prompt, max_tokens=max_tokens, sampling=chosen, stop=stop)
+
+    def logits(self, tokens: Sequence[int], *, one_by_one: bool = False) -> npt.NDArray[np.float32]:
+        """Logits of every position, float32 [tokens, vocabulary].
+
+        Raises ArgumentError for an id outside the vocabulary or more tokens than the context.
+        """
+        rows = list(self.logit_rows(tokens, one_by_one=one_by_one))
+        return np.concatenate(rows)
+
+    def logit_rows(
+        self, tokens: Sequence[int], *, one_by_one: bool = False
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """The logits of logits(), batch by batch, for sequences whose logits do not fit memory."""
+        if not tokens:
+            raise ArgumentError("there are no tokens")
+        if len(tokens) > self.context:
+            raise ArgumentError(
+                f"{len(tokens)} tokens were given; the context holds {self.context}"
+            )
+        sequence = self._open_sequence()
+        step = 1 if one_by_one else self._plan["batch"]
+        sequence.clear()
+        for first in range(0, len(tokens), step):
+            sequence.append(list(tokens[first : first + step]))
+            yield sequence.rows()
+
+
+def _sampling_from(sampling: Sampling | None, options: Mapping[str, object]) -> Sampling:
+    if sampling is not None:
+        if options:
+            raise ArgumentError("give either sampling or single options, not both")
+        return sampling
+    unknown = set(options) - set(Sampling.__dataclass_fields__)
+    if unknown:
+        known = ", ".join(Sampling.__dataclass_fields__)
+        raise ArgumentError(f"unknown sampling option {min(unknown)!r}; known: {known}")
+    try:
+        return Sampling(**options)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ArgumentError(str(error)) from None

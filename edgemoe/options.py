@@ -1,0 +1,84 @@
+"""What a caller may choose when loading a model and when generating."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from edgemoe.errors import ArgumentError
+from edgemoe.sizes import parse_memory
+
+KV_TYPES = ("f16", "q8_0", "f32")
+EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo")
+IO_BACKENDS = ("auto", "uring", "pread", "buffered")
+
+
+@dataclass(frozen=True)
+class PreloadPolicy:
+    """When experts are read before a layer asks for them.
+
+    "none" reads on demand, as soon as the router has chosen: all that this version does.
+    """
+
+    name: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.name != "none":
+            raise ArgumentError(f"unknown preload policy {self.name!r}; known: none")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How a model is loaded; 0 lets the engine choose.
+
+    memory    bound of the whole process: "auto", "min", "4GiB" or bytes
+    context   positions of the KV cache
+    batch     rows of one prefill step
+    threads   that compute
+    kv_type   one of KV_TYPES
+    eviction  one of EVICTION_POLICIES
+    io        one of IO_BACKENDS, or "simulated:..." (tests)
+    """
+
+    memory: str | int = "auto"
+    context: int = 0
+    batch: int = 0
+    threads: int = 0
+    kv_type: str = "f16"
+    eviction: str = "layer-aware"
+    io: str = "auto"
+
+    def as_core(self) -> dict[str, object]:
+        """The options as the core takes them. Raises ArgumentError for a bad memory size."""
+        return {**asdict(self), "memory": parse_memory(self.memory)}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen. Defaults are those of llama.cpp.
+
+    temperature         0 takes the most likely token
+    top_k, top_p, min_p keep the most likely candidates; 0, 1 and 0 keep all
+    repetition_penalty  above 1 makes tokens of the last penalty_window less likely
+    presence_penalty, frequency_penalty  are subtracted from their logits, once and per occurrence
+    logit_bias          token id -> value added to its logit
+    seed                of the random numbers; the same seed gives the same text everywhere
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_window: int = 64
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int = 0
+
+    def as_core(self) -> dict[str, object]:
+        """The options as the core takes them. Raises ArgumentError for a negative count."""
+        for name in ("top_k", "penalty_window", "seed"):
+            if getattr(self, name) < 0:
+                raise ArgumentError(f"{name} must be 0 or more")
+        return {**asdict(self), "seed": self.seed % (1 << 64), "logit_bias": dict(self.logit_bias)}

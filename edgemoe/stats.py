@@ -1,0 +1,58 @@
+"""What an engine has done since it was loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """Experts that one layer asked for, and those that were in memory."""
+
+    demands: int
+    hits: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Counters since loading, and the memory of the process now. Bytes and seconds."""
+
+    tokens: int
+    steps: int
+    step_seconds: float
+    expert_demands: int
+    expert_hits: int
+    evictions: int
+    bytes_read: int
+    reads: int
+    read_retries: int
+    read_errors: int
+    stall_seconds: float
+    layers: tuple[LayerCounts, ...]
+    memory: Mapping[str, int]
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the demands that were served from memory; 1 when there were none."""
+        return self.expert_hits / self.expert_demands if self.expert_demands else 1.0
+
+    @classmethod
+    def from_core(cls, stats: Mapping[str, Any], plan: Mapping[str, int]) -> Stats:
+        counters = {
+            name: stats[name]
+            for name in cls.__dataclass_fields__
+            if name not in ("layers", "memory")
+        }
+        memory = {
+            "budget_bytes": plan["budget_bytes"],
+            "resident_bytes": stats["resident_bytes"],
+            "peak_bytes": stats["peak_resident_bytes"],
+            "dense_bytes": plan["dense_bytes"],
+            "kv_cache_bytes": plan["kv_cache_bytes"],
+            "scratch_bytes": plan["scratch_bytes"],
+            "expert_pool_bytes": plan["expert_pool_bytes"],
+        }
+        layers = tuple(LayerCounts(*counts) for counts in stats["layers"])
+        return cls(**counters, layers=layers, memory=memory)
