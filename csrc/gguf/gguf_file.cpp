@@ -1,5 +1,6 @@
 #include "gguf/gguf_file.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
@@ -34,26 +35,37 @@ class ImageSource final : public ByteSource {
   std::span<const std::byte> image_;
 };
 
-constexpr uint64_t kMaxShards = 99999;
+constexpr uint64_t kMaxSplit = UINT32_MAX;
 
-// What a shard says of itself must agree with its name and with the other shards.
-void check_shard(const Metadata& metadata, uint32_t number, uint32_t count) {
-  const uint64_t said_count = metadata.get_uint_or("split.count", 1, kMaxShards);
-  const uint64_t said_number = metadata.get_uint_or("split.no", number - 1, kMaxShards);
-  if (said_count == count && said_number == number - 1) return;
-  throw Error(ErrorCode::kFormat,
-              metadata.source() + ": metadata 'split.no' and 'split.count' say shard " +
-                  std::to_string(said_number + 1) + " of " + std::to_string(said_count) +
-                  ", the name says " + std::to_string(number) + " of " + std::to_string(count) +
-                  "; shards keep the names that they were given");
+[[noreturn]] void fail(const std::string& what) {
+  throw Error(ErrorCode::kFormat, what);
 }
 
-void check_tensor_count(const Metadata& metadata, size_t found) {
-  const uint64_t expected = metadata.get_uint_or("split.tensors.count", found, 1u << 30);
-  if (expected == found) return;
-  throw Error(ErrorCode::kFormat, metadata.source() + ": metadata 'split.tensors.count' is " +
-                                      std::to_string(expected) + ", the shards hold " +
-                                      std::to_string(found) + " tensors; a shard is damaged");
+// What a shard says of itself must agree with its name.
+void check_shard(const Metadata& metadata, uint32_t number, uint32_t count) {
+  uint64_t said_count = 1;
+  uint64_t said_index = 0;
+  if (count > 1 || metadata.contains("split.count")) {
+    said_count = metadata.get_uint("split.count", kMaxSplit);
+    said_index = metadata.get_uint("split.no", kMaxSplit);
+  }
+  // Tools write a count of 0 or 1 into files that are not split.
+  if (std::max<uint64_t>(said_count, 1) == count && said_index == number - 1) return;
+  fail(metadata.source() + ": metadata 'split.no' and 'split.count' say shard " +
+       std::to_string(said_index + 1) + " of " + std::to_string(said_count) + ", the name says " +
+       std::to_string(number) + " of " + std::to_string(count) +
+       "; shards keep the names that they were given");
+}
+
+FileSource open_shard(const std::string& path, uint32_t number, size_t count) {
+  try {
+    return FileSource(path);
+  } catch (const Error& error) {
+    if (count == 1) throw;
+    throw Error(error.code(), std::string(error.what()) + " (shard " + std::to_string(number) +
+                                  " of " + std::to_string(count) +
+                                  "; all shards lie in one folder)");
+  }
 }
 
 }  // namespace
@@ -61,63 +73,65 @@ void check_tensor_count(const Metadata& metadata, size_t found) {
 // Joins the headers of the shards.
 class GgufReader {
  public:
-  static GgufFile open(const std::string& path) {
-    GgufFile file;
-    file.paths_ = shard_paths(path);
-    const auto count = static_cast<uint32_t>(file.paths_.size());
+  GgufFile open(const std::string& path) {
+    file_.paths_ = shard_paths(path);
+    const size_t count = file_.paths_.size();
     for (uint32_t shard = 0; shard < count; ++shard) {
-      const FileSource source(file.paths_[shard]);
-      GgufHeader header = read_gguf_header(source, file.paths_[shard]);
-      check_shard(header.metadata, shard + 1, count);
-      add_shard(file, std::move(header), shard, source.size());
+      add_shard(open_shard(file_.paths_[shard], shard + 1, count), shard);
     }
-    finish(file);
-    return file;
+    return finish();
   }
 
-  static GgufFile parse(std::span<const std::byte> image, const std::string& name) {
-    GgufFile file;
-    file.paths_ = {name};
-    const ImageSource source(image);
-    GgufHeader header = read_gguf_header(source, name);
-    check_shard(header.metadata, 1, 1);
-    add_shard(file, std::move(header), 0, source.size());
-    finish(file);
-    return file;
+  GgufFile parse(std::span<const std::byte> image, const std::string& name) {
+    file_.paths_ = {name};
+    add_shard(ImageSource(image), 0);
+    return finish();
   }
 
  private:
-  static void add_shard(GgufFile& file, GgufHeader header, uint32_t shard, uint64_t bytes) {
-    if (shard == 0) {
-      file.metadata_ = std::move(header.metadata);
-      file.version_ = header.version;
+  void add_shard(const ByteSource& source, uint32_t shard) {
+    GgufHeader header = read_gguf_header(source, file_.paths_[shard]);
+    check_shard(header.metadata, shard + 1, static_cast<uint32_t>(file_.paths_.size()));
+    if (header.metadata.contains("split.tensors.count")) {
+      said_tensors_.push_back(header.metadata.get_uint("split.tensors.count", kMaxSplit));
     }
-    file.file_bytes_ += bytes;
     for (TensorInfo& tensor : header.tensors) {
       tensor.shard = shard;
-      file.tensors_.push_back(std::move(tensor));
+      file_.tensors_.push_back(std::move(tensor));
     }
+    file_.file_bytes_ += source.size();
+    if (shard != 0) return;
+    file_.metadata_ = std::move(header.metadata);
+    file_.version_ = header.version;
   }
 
-  static void finish(GgufFile& file) {
-    check_tensor_count(file.metadata_, file.tensors_.size());
-    for (size_t i = 0; i < file.tensors_.size(); ++i) {
-      const TensorInfo& tensor = file.tensors_[i];
-      const auto [found, is_new] = file.by_name_.emplace(tensor.name, i);
-      if (is_new) continue;
-      throw Error(ErrorCode::kFormat, file.paths_[tensor.shard] + ": tensor '" + tensor.name +
-                                          "' is also in " +
-                                          file.paths_[file.tensors_[found->second].shard]);
+  GgufFile finish() {
+    for (const uint64_t said : said_tensors_) {
+      if (said == file_.tensors_.size()) continue;
+      fail(file_.paths_[0] + ": metadata 'split.tensors.count' is " + std::to_string(said) +
+           ", the file and its shards hold " + std::to_string(file_.tensors_.size()) +
+           " tensors; a shard is damaged or of another model");
     }
+    for (size_t i = 0; i < file_.tensors_.size(); ++i) {
+      const TensorInfo& tensor = file_.tensors_[i];
+      const auto [found, is_new] = file_.by_name_.emplace(tensor.name, i);
+      if (is_new) continue;
+      fail(file_.paths_[tensor.shard] + ": tensor '" + shown(tensor.name) + "' is also in " +
+           file_.paths_[file_.tensors_[found->second].shard]);
+    }
+    return std::move(file_);
   }
+
+  GgufFile file_;
+  std::vector<uint64_t> said_tensors_;  // by each shard that says it, of the whole model
 };
 
 GgufFile GgufFile::open(const std::string& path) {
-  return GgufReader::open(path);
+  return GgufReader().open(path);
 }
 
 GgufFile GgufFile::parse(std::span<const std::byte> image, const std::string& name) {
-  return GgufReader::parse(image, name);
+  return GgufReader().parse(image, name);
 }
 
 const TensorInfo* GgufFile::find(std::string_view name) const noexcept {

@@ -5,10 +5,10 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "gguf/metadata.h"
@@ -32,27 +32,34 @@ struct TensorInfo {
 class GgufFile {
  public:
   // `path` names the file, or any shard NAME-0000I-of-0000N.gguf; the other shards are found by
-  // name in the same folder. Errors: kIo (cannot be read), kFormat (damaged: file, field, offset),
-  // kUnsupported (version, byte order or tensor type that this build does not know).
+  // name in the same folder. Errors, with file, field and offset: kIo (cannot be read), kFormat
+  // (damaged), kUnsupported (version, byte order, tensor type or nested array not known here).
   static GgufFile open(const std::string& path);
   // Parses one whole file image in memory (fuzzing, tests). `name` is used in messages.
   static GgufFile parse(std::span<const std::byte> image, const std::string& name);
+  // Moved, never copied: the index below borrows the names.
+  GgufFile(GgufFile&&) noexcept = default;
+  GgufFile& operator=(GgufFile&&) noexcept = default;
 
   const Metadata& metadata() const noexcept { return metadata_; }  // of the first shard
   std::span<const TensorInfo> tensors() const noexcept { return tensors_; }
+  // Null when there is none.
   const TensorInfo* find(std::string_view name) const noexcept;
   std::span<const std::string> paths() const noexcept { return paths_; }
   uint64_t file_bytes() const noexcept { return file_bytes_; }  // all shards
   uint32_t version() const noexcept { return version_; }
 
-  // Frees the vocabulary (large arrays of strings, scores, types) once the tokenizer is built.
+  // Frees the vocabulary (arrays of strings, scores, types) once the tokenizer is built. Their keys
+  // stay, with empty arrays.
   void drop_vocabulary() noexcept;
 
  private:
   friend class GgufReader;
+  GgufFile() = default;
+
   Metadata metadata_;
   std::vector<TensorInfo> tensors_;
-  std::unordered_map<std::string_view, size_t> by_name_;  // views of tensors_[i].name
+  std::map<std::string_view, size_t> by_name_;  // views of tensors_[i].name
   std::vector<std::string> paths_;
   uint64_t file_bytes_ = 0;
   uint32_t version_ = 3;

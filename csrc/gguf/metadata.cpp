@@ -1,6 +1,7 @@
 #include "gguf/metadata.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "base/error.h"
 
@@ -20,6 +21,20 @@ std::optional<uint64_t> as_uint(const MetadataValue& value) {
   return std::nullopt;
 }
 
+// Swapped with an empty one: assigning an empty array may keep the memory.
+void drop_array(MetadataValue& value) {
+  std::visit(
+      [](auto& held) {
+        using Held = std::remove_reference_t<decltype(held)>;
+        constexpr bool kIsScalar = std::is_arithmetic_v<Held> || std::is_same_v<Held, std::string>;
+        if constexpr (!kIsScalar) {
+          Held empty;
+          std::swap(held, empty);
+        }
+      },
+      value);
+}
+
 }  // namespace
 
 const MetadataValue* Metadata::find(std::string_view key) const noexcept {
@@ -33,13 +48,8 @@ void Metadata::set(std::string key, MetadataValue value) {
 }
 
 void Metadata::drop_arrays(std::string_view prefix) noexcept {
-  for (auto& [key, value] : entries_) {
-    if (!key.starts_with(prefix)) continue;
-    const bool is_array =
-        !std::holds_alternative<uint64_t>(value) && !std::holds_alternative<int64_t>(value) &&
-        !std::holds_alternative<double>(value) && !std::holds_alternative<bool>(value) &&
-        !std::holds_alternative<std::string>(value);
-    if (is_array) value = MetadataValue();
+  for (auto& entry : entries_) {
+    if (entry.first.starts_with(prefix)) drop_array(entry.second);
   }
 }
 
@@ -128,6 +138,14 @@ std::vector<bool> Metadata::get_bools(std::string_view key, size_t count) const 
          "has " + std::to_string(array->size()) + " elements; expected " + std::to_string(count));
   }
   return *array;
+}
+
+const StringArray& Metadata::get_strings(std::string_view key) const {
+  const MetadataValue* value = find(key);
+  if (value == nullptr) fail(source_, key, "is missing");
+  const auto* strings = std::get_if<StringArray>(value);
+  if (strings == nullptr) fail(source_, key, "is not an array of strings");
+  return *strings;
 }
 
 }  // namespace edgemoe

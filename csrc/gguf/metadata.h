@@ -50,6 +50,7 @@ class Metadata {
   // A scalar counts as `count` equal values; an array must have exactly `count`.
   std::vector<uint64_t> get_uints(std::string_view key, size_t count, uint64_t max) const;
   std::vector<bool> get_bools(std::string_view key, size_t count) const;
+  const StringArray& get_strings(std::string_view key) const;
 
   // Filled by the reader. Errors: kFormat for a key that is already there.
   void set(std::string key, MetadataValue value);

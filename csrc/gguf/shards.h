@@ -1,6 +1,7 @@
 // Names of the shards of a model: NAME-00001-of-00003.gguf.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -12,9 +13,11 @@ struct ShardName {
   uint32_t count = 1;
 };
 
-// The parts of a shard's path; count 1 and number 1 for a path of another form.
+// The parts of a shard's path; number 1 and count 1 for a path of another form.
 ShardName parse_shard_name(const std::string& path);
-// All shards in order; just `path` for a file that is not a shard.
+// All shards in order, beside the one that was named; just `path` for a file that is not a shard.
+// Names come from `path` alone, never from what a file says.
+// Errors: kFormat for more shards than a model can have.
 std::vector<std::string> shard_paths(const std::string& path);
 
 }  // namespace edgemoe

@@ -1,11 +1,13 @@
 #include "gguf/value_reader.h"
 
 #include <algorithm>
-#include <bit>
 
 namespace edgemoe {
 namespace {
 
+constexpr uint64_t kMaxStringBytes = 16u << 20;
+
+// The numbers that stand for types in a file.
 enum class ValueType : uint32_t {
   kUint8,
   kInt8,
@@ -22,9 +24,8 @@ enum class ValueType : uint32_t {
   kFloat64,
 };
 constexpr uint32_t kNumValueTypes = 13;
-constexpr uint64_t kMaxArrayElements = 1u << 24;  // vocabularies have less than 2^19
 
-ValueType read_type(ByteCursor& cursor, const std::string& field) {
+ValueType read_type(ByteCursor& cursor, const Field& field) {
   const uint64_t at = cursor.offset();
   const auto type = cursor.read<uint32_t>(field);
   if (type >= kNumValueTypes) {
@@ -33,7 +34,7 @@ ValueType read_type(ByteCursor& cursor, const std::string& field) {
   return static_cast<ValueType>(type);
 }
 
-bool read_bool(ByteCursor& cursor, const std::string& field) {
+bool read_bool(ByteCursor& cursor, const Field& field) {
   const uint64_t at = cursor.offset();
   const auto value = cursor.read<uint8_t>(field);
   if (value > 1) cursor.fail(field, at, "a bool is 0 or 1, not " + std::to_string(value));
@@ -42,25 +43,25 @@ bool read_bool(ByteCursor& cursor, const std::string& field) {
 
 // Reads `count` elements of Stored, widened to Widened. Room grows as bytes are seen.
 template <class Stored, class Widened>
-std::vector<Widened> read_numbers(ByteCursor& cursor, uint64_t count, const std::string& field) {
+std::vector<Widened> read_numbers(ByteCursor& cursor, uint64_t count, const Field& field) {
   constexpr uint64_t kChunk = 4096;
   std::vector<Widened> numbers;
   std::vector<Stored> chunk;
   while (numbers.size() < count) {
     chunk.resize(std::min(kChunk, count - numbers.size()));
     cursor.read_bytes(std::as_writable_bytes(std::span(chunk)), field);
-    for (const Stored value : chunk) numbers.push_back(static_cast<Widened>(value));
+    numbers.insert(numbers.end(), chunk.begin(), chunk.end());
   }
   return numbers;
 }
 
-std::vector<bool> read_bools(ByteCursor& cursor, uint64_t count, const std::string& field) {
+std::vector<bool> read_bools(ByteCursor& cursor, uint64_t count, const Field& field) {
   std::vector<bool> values;
   for (uint64_t i = 0; i < count; ++i) values.push_back(read_bool(cursor, field));
   return values;
 }
 
-StringArray read_strings(ByteCursor& cursor, uint64_t count, const std::string& field) {
+StringArray read_strings(ByteCursor& cursor, uint64_t count, const Field& field) {
   StringArray strings;
   for (uint64_t i = 0; i < count; ++i) {
     cursor.read_string(strings.bytes, kMaxStringBytes, field);
@@ -83,83 +84,85 @@ uint64_t least_bytes(ValueType type) {
     case ValueType::kFloat32:
       return 4;
     default:
-      return 8;
-  }
-}
-
-MetadataValue read_array(ByteCursor& cursor, const std::string& field) {
-  const uint64_t at = cursor.offset();
-  const ValueType type = read_type(cursor, field + ", its element type");
-  if (type == ValueType::kArray) cursor.fail(field, at, "arrays of arrays are not supported");
-  const uint64_t count = cursor.read_count(least_bytes(type), field + ", its length");
-  if (count > kMaxArrayElements) {
-    cursor.fail(field + ", its length", at, std::to_string(count) + " elements; at most " +
-                                                std::to_string(kMaxArrayElements));
-  }
-  switch (type) {
-    case ValueType::kUint8:
-      return read_numbers<uint8_t, uint64_t>(cursor, count, field);
-    case ValueType::kInt8:
-      return read_numbers<int8_t, int64_t>(cursor, count, field);
-    case ValueType::kUint16:
-      return read_numbers<uint16_t, uint64_t>(cursor, count, field);
-    case ValueType::kInt16:
-      return read_numbers<int16_t, int64_t>(cursor, count, field);
-    case ValueType::kUint32:
-      return read_numbers<uint32_t, uint64_t>(cursor, count, field);
-    case ValueType::kInt32:
-      return read_numbers<int32_t, int64_t>(cursor, count, field);
-    case ValueType::kUint64:
-      return read_numbers<uint64_t, uint64_t>(cursor, count, field);
-    case ValueType::kInt64:
-      return read_numbers<int64_t, int64_t>(cursor, count, field);
-    case ValueType::kFloat32:
-      return read_numbers<float, double>(cursor, count, field);
-    case ValueType::kFloat64:
-      return read_numbers<double, double>(cursor, count, field);
-    case ValueType::kBool:
-      return read_bools(cursor, count, field);
-    default:
-      return read_strings(cursor, count, field);
+      return 8;  // 64-bit numbers, and the length of a string
   }
 }
 
 }  // namespace
 
-MetadataValue read_metadata_value(ByteCursor& cursor, const std::string& key) {
-  const std::string field = "metadata '" + key + "'";
-  switch (read_type(cursor, field + ", its type")) {
+MetadataValue ValueReader::read_array(std::string_view key) {
+  const uint64_t at = cursor_.offset();
+  const ValueType type = read_type(cursor_, {"metadata", key, "element type"});
+  if (type == ValueType::kArray) {
+    cursor_.fail(ErrorCode::kUnsupported, {"metadata", key, "element type"}, at,
+                 "arrays of arrays are not supported");
+  }
+  const uint64_t count =
+      cursor_.read_count(least_bytes(type), elements_left_, {"metadata", key, "length"});
+  elements_left_ -= count;
+  const Field field{"metadata", key, "elements"};
+  switch (type) {
     case ValueType::kUint8:
-      return uint64_t{cursor.read<uint8_t>(field)};
+      return read_numbers<uint8_t, uint64_t>(cursor_, count, field);
     case ValueType::kInt8:
-      return int64_t{cursor.read<int8_t>(field)};
+      return read_numbers<int8_t, int64_t>(cursor_, count, field);
     case ValueType::kUint16:
-      return uint64_t{cursor.read<uint16_t>(field)};
+      return read_numbers<uint16_t, uint64_t>(cursor_, count, field);
     case ValueType::kInt16:
-      return int64_t{cursor.read<int16_t>(field)};
+      return read_numbers<int16_t, int64_t>(cursor_, count, field);
     case ValueType::kUint32:
-      return uint64_t{cursor.read<uint32_t>(field)};
+      return read_numbers<uint32_t, uint64_t>(cursor_, count, field);
     case ValueType::kInt32:
-      return int64_t{cursor.read<int32_t>(field)};
+      return read_numbers<int32_t, int64_t>(cursor_, count, field);
+    case ValueType::kUint64:
+      return read_numbers<uint64_t, uint64_t>(cursor_, count, field);
+    case ValueType::kInt64:
+      return read_numbers<int64_t, int64_t>(cursor_, count, field);
     case ValueType::kFloat32:
-      return double{cursor.read<float>(field)};
+      return read_numbers<float, double>(cursor_, count, field);
+    case ValueType::kFloat64:
+      return read_numbers<double, double>(cursor_, count, field);
     case ValueType::kBool:
-      return read_bool(cursor, field);
+      return read_bools(cursor_, count, field);
+    default:
+      return read_strings(cursor_, count, field);
+  }
+}
+
+MetadataValue ValueReader::read(std::string_view key) {
+  const Field field{"metadata", key, "value"};
+  switch (read_type(cursor_, {"metadata", key, "type"})) {
+    case ValueType::kUint8:
+      return uint64_t{cursor_.read<uint8_t>(field)};
+    case ValueType::kInt8:
+      return int64_t{cursor_.read<int8_t>(field)};
+    case ValueType::kUint16:
+      return uint64_t{cursor_.read<uint16_t>(field)};
+    case ValueType::kInt16:
+      return int64_t{cursor_.read<int16_t>(field)};
+    case ValueType::kUint32:
+      return uint64_t{cursor_.read<uint32_t>(field)};
+    case ValueType::kInt32:
+      return int64_t{cursor_.read<int32_t>(field)};
+    case ValueType::kFloat32:
+      return double{cursor_.read<float>(field)};
+    case ValueType::kBool:
+      return read_bool(cursor_, field);
     case ValueType::kString: {
       std::string text;
-      cursor.read_string(text, kMaxStringBytes, field);
+      cursor_.read_string(text, kMaxStringBytes, field);
       return text;
     }
     case ValueType::kArray:
-      return read_array(cursor, field);
+      return read_array(key);
     case ValueType::kUint64:
-      return cursor.read<uint64_t>(field);
+      return cursor_.read<uint64_t>(field);
     case ValueType::kInt64:
-      return cursor.read<int64_t>(field);
+      return cursor_.read<int64_t>(field);
     case ValueType::kFloat64:
-      return cursor.read<double>(field);
+      return cursor_.read<double>(field);
   }
-  return false;  // every type has returned
+  return false;  // not reached: read_type knows the types
 }
 
 }  // namespace edgemoe

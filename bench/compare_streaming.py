@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Decode speed of edgemoe and llama.cpp (mmap) under the same memory limit, by turns.
+
+    compare_streaming.py MODEL --llama-bench PATH [--memory 2GiB] [--rounds 3]
+
+Each run is a process in a memory control group of its own, with a cold page cache: root is needed.
+Prints one line per run, then the medians and their ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse_size(text: str) -> int:
+    for unit, factor in UNITS.items():
+        if text.endswith(unit):
+            return int(float(text.removesuffix(unit)) * factor)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 2GiB")
+
+
+@contextmanager
+def memory_group(limit: int) -> Iterator[Path]:
+    """A control group with that limit; the path of the file that processes join by."""
+    v1 = Path("/sys/fs/cgroup/memory")
+    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"edgemoe-compare-{os.getpid()}"
+    group.mkdir()
+    try:
+        name = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
+        (group / name).write_text(str(limit))
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+def drop_page_cache() -> None:
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+
+
+def run_limited(command: Sequence[str], limit: int) -> str:
+    """Standard output of a command that runs in the group from its first instruction on."""
+    drop_page_cache()
+    with memory_group(limit) as members:
+        joining = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), *command]
+        result = subprocess.run(joining, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        sys.exit(f"{command[0]} failed ({result.returncode}): {result.stderr.strip()[-300:]}")
+    return result.stdout
+
+
+def edgemoe_decode(arguments: argparse.Namespace, program: str) -> float:
+    budget = str(int(arguments.memory * 0.98))  # the group also pays for page tables of the kernel
+    command = [program, "decode", arguments.model, "--memory", budget]
+    command += ["--tokens", str(arguments.tokens), "--repetitions", "1"]
+    command += ["--threads", str(arguments.threads)]
+    report = json.loads(run_limited(command, arguments.memory))
+    return float(report["results"][0]["tokens_per_second"]["median"])
+
+
+def llama_decode(arguments: argparse.Namespace) -> float:
+    command = [arguments.llama_bench, "-m", arguments.model, "-p", "0", "-r", "1", "-o", "json"]
+    command += ["-n", str(arguments.llama_tokens), "-t", str(arguments.threads), "--no-warmup"]
+    return float(json.loads(run_limited(command, arguments.memory))[0]["avg_ts"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--llama-bench", required=True, help="program of llama.cpp")
+    parser.add_argument("--memory", type=parse_size, default="2GiB")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=32, help="of an edgemoe run")
+    parser.add_argument("--llama-tokens", type=int, default=4, help="of a llama.cpp run: it is slow")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    arguments = parser.parse_args()
+    program = shutil.which("edgemoe-bench")
+    if program is None:
+        sys.exit("edgemoe-bench is not on the PATH; install the package")
+    ours: list[float] = []
+    theirs: list[float] = []
+    for number in range(1, arguments.rounds + 1):
+        ours.append(edgemoe_decode(arguments, program))
+        theirs.append(llama_decode(arguments))
+        print(f"round {number}: edgemoe {ours[-1]:.3f} tok/s, llama.cpp {theirs[-1]:.3f} tok/s")
+    mine, other = statistics.median(ours), statistics.median(theirs)
+    print(f"median: edgemoe {mine:.3f} tok/s, llama.cpp {other:.3f} tok/s: {mine / other:.1f} times")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Fixtures: the bundled demo model, and the command line as a user starts it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from edgemoe.demo import demo_path
+
+Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture(scope="session")
+def demo() -> str:
+    return str(demo_path())
+
+
+@pytest.fixture(scope="session")
+def edgemoe() -> Run:
+    """Runs `edgemoe ARGUMENTS...` in a process of its own."""
+
+    def run(
+        *arguments: str | bytes | Path, stdin: bytes = b"", **environment: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        command: Sequence[str | bytes | Path] = [sys.executable, "-m", "edgemoe", *arguments]
+        return subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            env={**os.environ, **environment},
+            timeout=300,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def fails(edgemoe: Run) -> Callable[..., str]:
+    """Runs a command that must fail: one line on standard error, no traceback, that status."""
+
+    def run(status: int, *arguments: str | bytes | Path, stdin: bytes = b"") -> str:
+        result = edgemoe(*arguments, stdin=stdin)
+        message = result.stderr.decode("utf-8")
+        assert result.returncode == status, message
+        assert message.startswith("edgemoe: ")
+        assert message.count("\n") == 1, message
+        return message
+
+    return run

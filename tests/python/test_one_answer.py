@@ -1,0 +1,84 @@
+"""Promise 2 of the design: the same bits whatever the budget, cache, threads, reader and level."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+
+from edgemoe import Model, _core
+from edgemoe.options import EVICTION_POLICIES
+
+TOKENS = [1, *((7 * i * i + 13 * i + 5) % 4096 for i in range(150))]
+
+
+def digest(path: str, *, one_by_one: bool = False, **options: str | int) -> str:
+    with Model.load(path, context=256, **options) as model:  # type: ignore[arg-type]
+        logits = model.logits(TOKENS, one_by_one=one_by_one)
+    assert np.isfinite(logits).all()
+    return hashlib.sha256(logits.tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def expected(demo: str) -> str:
+    """Everything resident, one thread, one batch."""
+    return digest(demo, memory="1GiB", threads=1, batch=256)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_threads(demo: str, expected: str, threads: int) -> None:
+    assert digest(demo, threads=threads) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 7, 32, 512])
+def test_batches(demo: str, expected: str, batch: int) -> None:
+    assert digest(demo, memory="min", batch=batch) == expected
+
+
+def test_one_by_one(demo: str, expected: str) -> None:
+    assert digest(demo, one_by_one=True) == expected
+
+
+@pytest.mark.parametrize("eviction", EVICTION_POLICIES)
+def test_least_budget_and_eviction_policies(demo: str, expected: str, eviction: str) -> None:
+    assert digest(demo, memory="min", eviction=eviction) == expected
+
+
+@pytest.mark.parametrize("io", ["auto", "pread", "buffered"])
+def test_readers(demo: str, expected: str, io: str) -> None:
+    assert digest(demo, memory="min", io=io) == expected
+
+
+def test_reader_uring_where_the_kernel_allows_it(demo: str, expected: str) -> None:
+    if _core.file_access(demo, "auto")["io_uring_problem"]:
+        pytest.skip("io_uring is not available")
+    assert digest(demo, memory="min", io="uring") == expected
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_device_that_reorders_and_falters(demo: str, expected: str, seed: int) -> None:
+    io = f"simulated:seed={seed},reorder=1,short=0.2,eintr=0.1,eagain=0.1"
+    assert digest(demo, memory="min", io=io) == expected
+
+
+@pytest.mark.parametrize("level", _core.levels())
+def test_levels(demo: str, expected: str, level: str, edgemoe: Run, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(" ".join(map(str, TOKENS)))
+    out = tmp_path / "logits.npy"
+    result = edgemoe(
+        "logits", demo, "--tokens", tokens, "--out", out, "--kv-type", "f16", EDGEMOE_LEVEL=level
+    )
+    assert result.returncode == 0, result.stderr
+    assert hashlib.sha256(np.load(out).tobytes()).hexdigest() == expected
+
+
+def test_an_unknown_level_is_an_error_that_lists_the_known(demo: str, edgemoe: Run) -> None:
+    result = edgemoe("run", demo, "-p", "x", "-n", "1", EDGEMOE_LEVEL="sse9")
+    assert result.returncode == 1
+    assert b"sse9" in result.stderr
+    assert b"scalar" in result.stderr
+    assert result.stderr.count(b"\n") == 1
