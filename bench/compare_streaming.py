@@ -82,7 +82,9 @@ def main() -> None:
     parser.add_argument("--memory", type=parse_size, default="2GiB")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=32, help="of an edgemoe run")
-    parser.add_argument("--llama-tokens", type=int, default=4, help="of a llama.cpp run: it is slow")
+    parser.add_argument(
+        "--llama-tokens", type=int, default=4, help="of a llama.cpp run: it is slow"
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     program = shutil.which("edgemoe-bench")
@@ -95,7 +97,9 @@ def main() -> None:
         theirs.append(llama_decode(arguments))
         print(f"round {number}: edgemoe {ours[-1]:.3f} tok/s, llama.cpp {theirs[-1]:.3f} tok/s")
     mine, other = statistics.median(ours), statistics.median(theirs)
-    print(f"median: edgemoe {mine:.3f} tok/s, llama.cpp {other:.3f} tok/s: {mine / other:.1f} times")
+    print(
+        f"median: edgemoe {mine:.3f} tok/s, llama.cpp {other:.3f} tok/s: {mine / other:.1f} times"
+    )
 
 
 if __name__ == "__main__":

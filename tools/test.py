@@ -8,10 +8,10 @@ Needs edgemoe[test] installed in the Python that runs it, and a C++ compiler.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
-import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent

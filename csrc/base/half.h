@@ -24,7 +24,8 @@ constexpr uint16_t float_to_half(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
-  if (magnitude > 0x7F800000u) {  // the payload's top bits stay, the quiet bit is set (as vcvtps2ph does)
+  if (magnitude >
+      0x7F800000u) {  // the payload's top bits stay, the quiet bit is set (as vcvtps2ph does)
     return static_cast<uint16_t>(sign | 0x7E00u | ((magnitude >> 13) & 0x3FFu));
   }
   if (magnitude >= 0x477FF000u) return static_cast<uint16_t>(sign | 0x7C00u);  // rounds past 65504

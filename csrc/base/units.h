@@ -22,7 +22,9 @@ constexpr uint64_t align_up(uint64_t value, uint64_t alignment) {
 constexpr uint64_t align_down(uint64_t value, uint64_t alignment) {
   return value & ~(alignment - 1);
 }
-constexpr bool is_power_of_two(uint64_t value) { return value != 0 && (value & (value - 1)) == 0; }
+constexpr bool is_power_of_two(uint64_t value) {
+  return value != 0 && (value & (value - 1)) == 0;
+}
 
 inline std::optional<uint64_t> checked_add(uint64_t a, uint64_t b) {
   uint64_t sum;

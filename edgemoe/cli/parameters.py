@@ -39,9 +39,9 @@ class IoBackend(_Parameter):
     name = "|".join(IO_BACKENDS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value in IO_BACKENDS or value.startswith("simulated:"):
-            return str(value)
-        self.fail(f"{value!r} is not one of {', '.join(IO_BACKENDS)}", param, ctx)
+        if value not in IO_BACKENDS and not value.startswith("simulated:"):
+            self.fail(f"{value!r} is not one of {', '.join(IO_BACKENDS)}", param, ctx)
+        return str(value)
 
 
 class Utf8Text(_Parameter):

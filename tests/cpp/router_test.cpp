@@ -25,7 +25,9 @@ RouterSpec router(uint32_t num_experts, uint32_t num_used) {
   return spec;
 }
 
-bool near(float a, double b) { return std::abs(static_cast<double>(a) - b) < 1e-6; }
+bool near(float a, double b) {
+  return std::abs(static_cast<double>(a) - b) < 1e-6;
+}
 
 TEST("softmax routing takes the best experts in falling order of weight") {
   const auto chosen = routed(router(4, 2), {0.0f, 2.0f, 1.0f, -1.0f});

@@ -33,7 +33,8 @@ void check_equal(const A& a, const B& b, const char* text, const char* file, int
   report_failure(file, line, what.str());
 }
 
-// The message of the Error that `action` raises; fails the test when it raises none or another code.
+// The message of the Error that `action` raises; fails the test when it raises none or another
+// code.
 template <class Action>
 std::string error_message(ErrorCode code, const Action& action, const char* file, int line) {
   try {
@@ -52,21 +53,20 @@ std::string error_message(ErrorCode code, const Action& action, const char* file
 
 #define EM_TEST_JOIN2(a, b) a##b
 #define EM_TEST_JOIN(a, b) EM_TEST_JOIN2(a, b)
-#define TEST(name)                                                                          \
-  static void EM_TEST_JOIN(test_body_, __LINE__)();                                         \
-  static const ::edgemoe::test::Registration EM_TEST_JOIN(test_entry_, __LINE__)(           \
-      name, EM_TEST_JOIN(test_body_, __LINE__));                                            \
+#define TEST(name)                                                                \
+  static void EM_TEST_JOIN(test_body_, __LINE__)();                               \
+  static const ::edgemoe::test::Registration EM_TEST_JOIN(test_entry_, __LINE__)( \
+      name, EM_TEST_JOIN(test_body_, __LINE__));                                  \
   static void EM_TEST_JOIN(test_body_, __LINE__)()
 #define CHECK(condition) \
   ((condition) ? void() : ::edgemoe::test::report_failure(__FILE__, __LINE__, #condition))
-#define REQUIRE(condition)                                               \
-  do {                                                                   \
-    if (!(condition)) {                                                  \
-      ::edgemoe::test::report_failure(__FILE__, __LINE__, #condition);   \
-      throw ::edgemoe::test::Abandoned();                                \
-    }                                                                    \
+#define REQUIRE(condition)                                             \
+  do {                                                                 \
+    if (!(condition)) {                                                \
+      ::edgemoe::test::report_failure(__FILE__, __LINE__, #condition); \
+      throw ::edgemoe::test::Abandoned();                              \
+    }                                                                  \
   } while (false)
-#define CHECK_EQUAL(a, b) \
-  ::edgemoe::test::check_equal((a), (b), #a " == " #b, __FILE__, __LINE__)
+#define CHECK_EQUAL(a, b) ::edgemoe::test::check_equal((a), (b), #a " == " #b, __FILE__, __LINE__)
 #define ERROR_MESSAGE(code, ...) \
   ::edgemoe::test::error_message(code, [&] { __VA_ARGS__; }, __FILE__, __LINE__)

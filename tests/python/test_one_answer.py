@@ -16,7 +16,7 @@ TOKENS = [1, *((7 * i * i + 13 * i + 5) % 4096 for i in range(150))]
 
 
 def digest(path: str, *, one_by_one: bool = False, **options: str | int) -> str:
-    with Model.load(path, context=256, **options) as model:  # type: ignore[arg-type]
+    with Model.load(path, context=256, **options) as model:
         logits = model.logits(TOKENS, one_by_one=one_by_one)
     assert np.isfinite(logits).all()
     return hashlib.sha256(logits.tobytes()).hexdigest()

@@ -1,8 +1,8 @@
 """Objects built for one instruction set must not leak code into the common path.
 
-The linker keeps one copy of an inline function or template that several objects define. If that copy
-came from a file built for AVX-512, every CPU would run it. So such objects define nothing but their
-`fill` function, and call nothing from the standard library.
+The linker keeps one copy of an inline function or template that several objects define. If that
+copy came from a file built for AVX-512, every CPU would run it. So such objects define nothing but
+their `fill` function, and call nothing from the standard library.
 """
 
 from __future__ import annotations
