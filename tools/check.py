@@ -29,12 +29,11 @@ def cpp_files() -> list[str]:
 
 
 def fast_steps() -> Iterator[tuple[str, Sequence[str]]]:
-    python = sys.executable
     yield "C++ formatting", ("clang-format", "--dry-run", "-Werror", *cpp_files())
     yield "Python formatting", ("ruff", "format", "--check", ".")
     yield "Python lint", ("ruff", "check", ".")
     yield "Python types", ("mypy",)
-    yield "layering, symbols, lengths, documents", (python, "-m", "pytest", "tests/tidy")
+    yield "layering, symbols, lengths, documents", ("pytest", "tests/tidy")
 
 
 def slow_steps() -> Iterator[tuple[str, Sequence[str]]]:

@@ -15,6 +15,7 @@ ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t poo
   context_.num_layers = std::max(num_layers, 1u);
   // Between any two slots there is at most one gap, so this never grows.
   slots_.reserve(2 * entries_.size() + 2);
+  values_.reserve(2 * entries_.size() + 2);
   slots_.push_back({0, pool_bytes, false, {}});
 }
 
@@ -61,21 +62,31 @@ std::optional<ExpertCache::Run> ExpertCache::smallest_gap(uint64_t bytes) const 
   return best;
 }
 
-// Runs are a slot or a few long: every start is tried, and grown to the size that is needed.
-std::optional<ExpertCache::Run> ExpertCache::least_valuable_run(uint64_t bytes) const noexcept {
+// Runs are a slot or a few long: every start is tried, and grown to the size that is needed. Bytes
+// that become free are bytes lost until something fits there, so they cost what the pool holds on
+// average; gaps that are filled gain as much. With slots of one size that changes nothing.
+std::optional<ExpertCache::Run> ExpertCache::least_valuable_run(uint64_t bytes) noexcept {
+  values_.clear();
+  double total = 0;
+  for (const Slot& slot : slots_) {
+    values_.push_back(value_of(slot));
+    total += values_.back();
+  }
+  const double value_per_byte = total / static_cast<double>(pool_bytes_);
   std::optional<Run> best;
   for (size_t first = 0; first < slots_.size(); ++first) {
     Run run{first, first, 0, 0};
+    double evicted_bytes = 0;
     while (run.bytes < bytes && run.last < slots_.size() && is_movable(slots_[run.last])) {
-      run.bytes += slots_[run.last].bytes;
-      run.value += value_of(slots_[run.last]);
+      const Slot& slot = slots_[run.last];
+      run.bytes += slot.bytes;
+      run.value += values_[run.last];
+      if (slot.occupied) evicted_bytes += static_cast<double>(slot.bytes);
       ++run.last;
-      if (best && run.value > best->value) break;
     }
     if (run.bytes < bytes) continue;
-    const bool better =
-        !best || run.value < best->value || (run.value == best->value && run.bytes < best->bytes);
-    if (better) best = run;
+    run.value += value_per_byte * (evicted_bytes - static_cast<double>(bytes));
+    if (!best || run.value < best->value) best = run;
   }
   return best;
 }

@@ -5,7 +5,8 @@
 //   - A slot belongs to one expert and is loading, resident or free; a loading or pinned slot is
 //     never evicted. The bytes of all slots never exceed the pool: there is no soft capacity.
 //   - Making room evicts the run of neighbouring slots and gaps that is large enough and has the
-//     least total keep value; with slots of one size that is exactly the least valuable expert.
+//     least total keep value, bytes that it would leave unused counted at the pool's average; with
+//     slots of one size that is exactly the least valuable expert.
 #pragma once
 
 #include <cstddef>
@@ -74,7 +75,7 @@ class ExpertCache {
   bool is_movable(const Slot& slot) const noexcept;
   double value_of(const Slot& slot) const noexcept;
   std::optional<Run> smallest_gap(uint64_t bytes) const noexcept;
-  std::optional<Run> least_valuable_run(uint64_t bytes) const noexcept;
+  std::optional<Run> least_valuable_run(uint64_t bytes) noexcept;
   void evict(const Run& run) noexcept;
   void occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept;
   size_t slot_index(uint64_t offset) const noexcept;
@@ -87,6 +88,7 @@ class ExpertCache {
   uint64_t used_bytes_ = 0;
   uint64_t evictions_ = 0;
   std::vector<Slot> slots_;     // tile the pool, sorted by offset; capacity reserved at the start
+  std::vector<double> values_;  // scratch: of the slots, while a run is chosen
   std::vector<Entry> entries_;  // layer-major
 };
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -28,11 +29,13 @@ def edgemoe() -> Run:
         *arguments: str | bytes | Path, stdin: bytes = b"", **environment: str
     ) -> subprocess.CompletedProcess[bytes]:
         command: Sequence[str | bytes | Path] = [sys.executable, "-m", "edgemoe", *arguments]
+        # Not in the work tree, whose folder `edgemoe` is not the installed package.
         return subprocess.run(
             command,
             input=stdin,
             capture_output=True,
             env={**os.environ, **environment},
+            cwd=tempfile.gettempdir(),
             timeout=300,
             check=False,
         )

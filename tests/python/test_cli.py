@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -195,7 +195,7 @@ def test_ctrl_c_stops_between_tokens() -> None:
     slow = "simulated:latency=3000"
     command = [sys.executable, "-m", "edgemoe", "run", "-n", "-1", "--memory", "min", "--io", slow]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tempfile.gettempdir()
     )
     assert process.stdout is not None
     process.stdout.read(len(PROMPT) + 5)  # it is telling
@@ -209,5 +209,7 @@ def test_ctrl_c_stops_between_tokens() -> None:
 
 def test_output_that_nobody_reads(demo: str) -> None:
     command = f"'{sys.executable}' -m edgemoe run '{demo}' -p x -n 50 | true"
-    result = subprocess.run(command, shell=True, capture_output=True, check=False)
+    result = subprocess.run(
+        command, shell=True, capture_output=True, check=False, cwd=tempfile.gettempdir()
+    )
     assert b"Traceback" not in result.stderr

@@ -1,0 +1,168 @@
+#include "experts/expert_cache.h"
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "test.h"
+
+namespace edgemoe {
+namespace {
+
+constexpr uint32_t kLayers = 4;
+constexpr uint32_t kExperts = 32;
+
+// Loads an expert if it is absent; true when it was a hit.
+bool use(ExpertCache& cache, ExpertId id, uint64_t bytes) {
+  cache.set_current_layer(id.layer);
+  cache.record_use(id, 1.0);
+  if (cache.state(id) == ExpertCache::State::kResident) return true;
+  if (!cache.reserve(id, bytes)) return false;
+  cache.finish_load(id);
+  cache.unpin(id);
+  return false;
+}
+
+TEST("slots never overlap and stay inside the pool, whatever happens") {
+  std::mt19937 random(7);
+  for (const EvictionPolicyName& policy : eviction_policies()) {
+    constexpr uint64_t kPool = 100 * 4096;
+    const uint64_t sizes[] = {4096, 3 * 4096, 7 * 4096};
+    ExpertCache cache(kLayers, kExperts, kPool, policy.policy);
+    std::map<uint32_t, uint32_t> pinned;  // expert number -> pins
+    std::set<uint32_t> loading;
+    for (int step = 0; step < 4000; ++step) {
+      const auto number = static_cast<uint32_t>(random() % (kLayers * kExperts));
+      const ExpertId id{number / kExperts, number % kExperts};
+      const uint64_t bytes = sizes[number % 3];
+      const auto action = static_cast<uint32_t>(random() % 8);
+      if (cache.state(id) == ExpertCache::State::kAbsent) {
+        REQUIRE(!pinned.contains(number));
+        if (cache.reserve(id, bytes)) loading.insert(number);
+      } else if (loading.contains(number)) {
+        loading.erase(number);
+        if (action == 0) {
+          cache.abandon_load(id);
+        } else {
+          cache.finish_load(id);
+          cache.unpin(id);
+        }
+      } else if (action < 2) {
+        cache.pin(id);
+        ++pinned[number];
+      } else if (pinned.contains(number)) {
+        cache.unpin(id);
+        if (--pinned[number] == 0) pinned.erase(number);
+      }
+      if (step % 50 == 0) cache.begin_step();
+      cache.record_use(id, 0.5);
+      std::map<uint64_t, uint64_t> places;
+      uint64_t used = 0;
+      for (uint32_t n = 0; n < kLayers * kExperts; ++n) {
+        const ExpertId one{n / kExperts, n % kExperts};
+        if (cache.state(one) == ExpertCache::State::kAbsent) continue;
+        places[cache.slot_offset(one)] = sizes[n % 3];
+        used += sizes[n % 3];
+      }
+      uint64_t end = 0;
+      for (const auto& [offset, size] : places) {
+        REQUIRE(offset >= end);
+        end = offset + size;
+      }
+      REQUIRE(end <= kPool);
+      REQUIRE(used == cache.used_bytes());
+      for (const auto& [n, pins] : pinned) {
+        const ExpertId one{n / kExperts, n % kExperts};
+        REQUIRE(cache.state(one) == ExpertCache::State::kResident);
+        REQUIRE(cache.pins(one) == pins);
+      }
+    }
+  }
+}
+
+TEST("pinned and loading slots leave no room, and that is said") {
+  ExpertCache cache(1, 4, 2 * 4096, EvictionPolicy::kLru);
+  REQUIRE(cache.reserve({0, 0}, 4096).has_value());
+  REQUIRE(cache.reserve({0, 1}, 4096).has_value());
+  CHECK(!cache.reserve({0, 2}, 4096));
+  cache.finish_load({0, 0});
+  CHECK(!cache.reserve({0, 2}, 4096));  // still pinned
+  cache.unpin({0, 0});
+  CHECK(cache.reserve({0, 2}, 4096).has_value());
+  CHECK(cache.state({0, 0}) == ExpertCache::State::kAbsent);
+  CHECK_EQUAL(cache.evictions(), 1u);
+}
+
+TEST("with slots of several sizes at most 3 % of a busy pool is lost") {
+  std::mt19937 random(3);
+  const uint64_t sizes[] = {81 * 4096, 108 * 4096, 150 * 4096};
+  for (const EvictionPolicyName& policy : eviction_policies()) {
+    constexpr uint64_t kPool = 12000 * 4096;
+    ExpertCache cache(48, 64, kPool, policy.policy);
+    double lost = 0;
+    int samples = 0;
+    for (int step = 0; step < 400; ++step) {
+      cache.begin_step();
+      for (uint32_t layer = 0; layer < 48; ++layer) {
+        // Skewed, as routing is.
+        const auto expert = static_cast<uint32_t>(std::min(random() % 64, random() % 64));
+        use(cache, {layer, expert}, sizes[(layer + expert) % 3]);
+      }
+      if (step < 100) continue;
+      lost += 1.0 - static_cast<double>(cache.used_bytes()) / static_cast<double>(kPool);
+      ++samples;
+    }
+    CHECK(lost / samples < 0.03);
+  }
+}
+
+// Hit rate of a cycle over more experts than fit.
+double cyclic_hits(EvictionPolicy policy) {
+  ExpertCache cache(8, 4, 20 * 4096, policy);
+  int hits = 0;
+  for (int step = 0; step < 100; ++step) {
+    cache.begin_step();
+    for (uint32_t layer = 0; layer < 8; ++layer) {
+      for (uint32_t expert = 0; expert < 4; ++expert) {
+        if (use(cache, {layer, expert}, 4096)) ++hits;
+      }
+    }
+  }
+  return hits / 3200.0;
+}
+
+TEST("a pool below one token's demand still hits with the default policy, and never with LRU") {
+  CHECK_EQUAL(cyclic_hits(EvictionPolicy::kLru), 0.0);
+  CHECK(cyclic_hits(EvictionPolicy::kLayerAware) > 0.4);
+}
+
+TEST("a long prompt does not push out what decoding uses") {
+  ExpertCache cache(1, 64, 8 * 4096, EvictionPolicy::kLayerAware);
+  for (int step = 0; step < 50; ++step) {
+    cache.begin_step();
+    for (uint32_t expert = 0; expert < 4; ++expert) use(cache, {0, expert}, 4096);
+  }
+  cache.begin_step();
+  for (uint32_t expert = 0; expert < 64; ++expert) {  // one step whose rows use every expert
+    cache.record_use({0, expert}, 8.0 / 64);
+    if (cache.state({0, expert}) != ExpertCache::State::kAbsent) continue;
+    REQUIRE(cache.reserve({0, expert}, 4096).has_value());
+    cache.finish_load({0, expert});
+    cache.unpin({0, expert});
+  }
+  for (uint32_t expert = 0; expert < 4; ++expert) {
+    CHECK(cache.state({0, expert}) == ExpertCache::State::kResident);
+  }
+}
+
+TEST("an unknown policy is refused with the list of those that exist") {
+  const std::string message =
+      ERROR_MESSAGE(ErrorCode::kArgument, eviction_policy_from_name("random"));
+  for (const EvictionPolicyName& policy : eviction_policies()) {
+    CHECK(message.find(policy.name) != std::string::npos);
+    CHECK(eviction_policy_from_name(policy.name) == policy.policy);
+  }
+}
+
+}  // namespace
+}  // namespace edgemoe

@@ -1,0 +1,218 @@
+#include "experts/expert_store.h"
+
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "temporary_file.h"
+#include "test.h"
+
+namespace edgemoe {
+namespace {
+
+using test::TemporaryFile;
+
+constexpr uint32_t kLayers = 3;
+constexpr uint32_t kExperts = 8;
+constexpr uint32_t kRows = 16;
+constexpr uint32_t kColumns = 64;
+constexpr uint64_t kMatrixBytes = uint64_t{kRows} * kColumns * sizeof(float);
+constexpr uint64_t kOffset = 1056;  // GGUF aligns to 32 bytes, not to what direct reads need
+constexpr uint64_t kFileBytes = kOffset + kLayers * 3 * kExperts * kMatrixBytes + 77;
+
+ExpertTensor tensor_at(ExpertMatrix matrix, uint64_t offset, bool fused = false) {
+  ExpertTensor tensor;
+  tensor.matrix = matrix;
+  tensor.fused_gate_up = fused;
+  tensor.type = QuantType::kF32;
+  tensor.rows = kRows;
+  tensor.columns = kColumns;
+  for (uint32_t expert = 0; expert < kExperts; ++expert) {
+    tensor.shards.push_back(0);
+    tensor.offsets.push_back(offset + expert * kMatrixBytes * (fused ? 2 : 1));
+  }
+  return tensor;
+}
+
+// Layers 0 and 2 have experts in three tensors, layer 1 in a fused and a plain one.
+std::vector<std::vector<ExpertTensor>> tensors() {
+  std::vector<std::vector<ExpertTensor>> layers(kLayers);
+  uint64_t offset = kOffset;
+  for (uint32_t layer = 0; layer < kLayers; ++layer) {
+    if (layer == 1) {
+      layers[layer].push_back(tensor_at(ExpertMatrix::kGate, offset, true));
+      offset += 2 * kExperts * kMatrixBytes;
+    } else {
+      for (const ExpertMatrix matrix : {ExpertMatrix::kGate, ExpertMatrix::kUp}) {
+        layers[layer].push_back(tensor_at(matrix, offset));
+        offset += kExperts * kMatrixBytes;
+      }
+    }
+    layers[layer].push_back(tensor_at(ExpertMatrix::kDown, offset));
+    offset += kExperts * kMatrixBytes;
+  }
+  return layers;
+}
+
+// Where the file has a matrix.
+uint64_t offset_of(uint32_t layer, uint32_t expert, size_t matrix) {
+  const uint64_t first = kOffset + layer * 3 * kExperts * kMatrixBytes;
+  if (layer == 1 && matrix < 2) return first + (2 * expert + matrix) * kMatrixBytes;
+  return first + (matrix * kExperts + expert) * kMatrixBytes;
+}
+
+class Fixture {
+ public:
+  explicit Fixture(const std::string& backend, double slots = 100)
+      : temporary_(kFileBytes), backend_(backend) {
+    files_.emplace_back(temporary_.path(), access_for_backend(backend));
+    ExpertLayout layout(tensors(), kExperts, files_[0].alignment());
+    ExpertStoreOptions options;
+    options.pool_bytes =
+        static_cast<uint64_t>(slots * static_cast<double>(layout.max_slot_bytes()));
+    ReaderOptions reader;
+    reader.backend = backend;
+    store_ = std::make_unique<ExpertStore>(std::move(layout), files_,
+                                           make_reader(reader, files_[0]), options);
+  }
+  ExpertStore& store() { return *store_; }
+
+  // Takes every expert of a request and compares its bytes with the file's; returns the experts.
+  std::set<uint32_t> run(uint32_t layer, const std::vector<uint32_t>& experts) {
+    std::vector<ExpertDemand> demands;
+    for (const uint32_t expert : experts) demands.push_back({expert, 1.0f});
+    std::set<uint32_t> seen;
+    store_->begin_step();
+    auto request = store_->request(layer, demands);
+    while (const std::optional<ReadyExpert> ready = request.next()) {
+      CHECK(seen.insert(ready->id.expert).second);
+      CHECK_EQUAL(ready->id.layer, layer);
+      CHECK_EQUAL(experts[ready->position], ready->id.expert);
+      for (size_t matrix = 0; matrix < kNumExpertMatrices; ++matrix) {
+        const uint64_t offset = offset_of(layer, ready->id.expert, matrix);
+        CHECK(std::memcmp(ready->matrices[matrix].data, temporary_.data() + offset, kMatrixBytes) ==
+              0);
+      }
+    }
+    return seen;
+  }
+
+ private:
+  TemporaryFile temporary_;
+  std::string backend_;
+  std::vector<File> files_;
+  std::unique_ptr<ExpertStore> store_;
+};
+
+const std::vector<uint32_t> kAll = {0, 1, 2, 3, 4, 5, 6, 7};
+const std::set<uint32_t> kAllSet(kAll.begin(), kAll.end());
+
+TEST("a layout gives each matrix its place, and windows of a slot do not overlap") {
+  for (const uint64_t alignment : {1u, 512u, 4096u}) {
+    const ExpertLayout layout(tensors(), kExperts, alignment);
+    for (uint32_t layer = 0; layer < kLayers; ++layer) {
+      for (uint32_t expert = 0; expert < kExperts; ++expert) {
+        const ExpertPlace& place = layout.place(layer, expert);
+        CHECK_EQUAL(place.num_ranges, layer == 1 ? 2u : 3u);
+        CHECK_EQUAL(place.weight_bytes, 3 * kMatrixBytes);
+        uint64_t end = 0;
+        for (uint32_t i = 0; i < place.num_ranges; ++i) {
+          const ExpertRange& range = place.ranges[i];
+          CHECK(range.slot_offset >= end);
+          CHECK_EQUAL(range.slot_offset % alignment, 0u);
+          end = range.slot_offset + window_bytes(range.offset, range.bytes, alignment);
+        }
+        CHECK(end <= place.slot_bytes);
+        CHECK(place.slot_bytes <= layout.max_slot_bytes());
+      }
+    }
+    CHECK_EQUAL(layout.total_weight_bytes(), kLayers * kExperts * 3 * kMatrixBytes);
+  }
+}
+
+TEST("experts arrive with the bytes of the file, from every kind of device") {
+  for (const std::string backend :
+       {"auto", "pread", "buffered", "simulated:seed=2,reorder=1,short=0.4,eintr=0.2,eagain=0.1",
+        "simulated:seed=3,latency=200,reorder=1"}) {
+    for (const double slots : {2.0, 3.5, 100.0}) {
+      Fixture fixture(backend, slots);
+      for (int round = 0; round < 3; ++round) {
+        for (uint32_t layer = 0; layer < kLayers; ++layer) {
+          CHECK(fixture.run(layer, kAll) == kAllSet);
+          CHECK(fixture.run(layer, {1, 6}) == (std::set<uint32_t>{1, 6}));
+        }
+      }
+    }
+  }
+}
+
+TEST("resident experts are hits and are not read again") {
+  Fixture fixture("simulated:seed=1");
+  fixture.run(0, kAll);
+  const ExpertStats before = fixture.store().stats();
+  CHECK_EQUAL(before.hits, 0u);
+  fixture.run(0, kAll);
+  const ExpertStats after = fixture.store().stats();
+  CHECK_EQUAL(after.hits, 8u);
+  CHECK_EQUAL(after.demands, 16u);
+  CHECK_EQUAL(after.bytes_read, before.bytes_read);
+  CHECK_EQUAL(fixture.store().layer_stats(0).hits, 8u);
+  CHECK_EQUAL(fixture.store().layer_stats(1).demands, 0u);
+}
+
+TEST("the mark of a regrouped expert lasts until its slot is read again") {
+  Fixture fixture("simulated:seed=1", 2);
+  const std::vector<ExpertDemand> demand = {{3, 1.0f}};
+  const auto is_regrouped = [&] {
+    auto request = fixture.store().request(0, demand);
+    const bool regrouped = request.next()->regrouped;
+    fixture.store().mark_regrouped({0, 3});
+    return regrouped;
+  };
+  CHECK(!is_regrouped());
+  CHECK(is_regrouped());
+  fixture.run(1, kAll);  // takes every slot
+  CHECK(!is_regrouped());
+}
+
+TEST("a failed read fails the request by name and the store stays usable") {
+  for (const double slots : {2.0, 100.0}) {
+    Fixture fixture("simulated:eio_after=10,eio_count=20", slots);
+    int errors = 0;
+    for (int attempt = 0; attempt < 60 && errors < 60; ++attempt) {
+      try {
+        CHECK(fixture.run(2, kAll) == kAllSet);
+      } catch (const Error& error) {
+        ++errors;
+        CHECK(error.code() == ErrorCode::kIo);
+        CHECK(std::string(error.what()).find("layer 2") != std::string::npos);
+      }
+    }
+    CHECK(errors > 0);
+    CHECK(errors < 30);
+    CHECK(fixture.run(2, kAll) == kAllSet);
+  }
+}
+
+TEST("a request that is dropped leaves its reads to finish into the cache") {
+  for (const double slots : {2.0, 4.0, 100.0}) {
+    Fixture fixture("simulated:seed=5,latency=300,reorder=1", slots);
+    for (int round = 0; round < 5; ++round) {
+      std::vector<ExpertDemand> demands;
+      for (const uint32_t expert : kAll) demands.push_back({expert, 1.0f});
+      {
+        auto request = fixture.store().request(static_cast<uint32_t>(round) % kLayers, demands);
+        if (round % 2 == 1) request.next();
+      }
+      CHECK(fixture.run(1, kAll) == kAllSet);
+    }
+  }
+}
+
+TEST("a pool below two experts is refused with the size that would do") {
+  const std::string message = ERROR_MESSAGE(ErrorCode::kBudget, Fixture("pread", 1.9));
+  CHECK(message.find("two experts") != std::string::npos);
+}
+
+}  // namespace
+}  // namespace edgemoe
