@@ -72,6 +72,7 @@ def edgemoe_decode(arguments: argparse.Namespace, program: str) -> float:
 def llama_decode(arguments: argparse.Namespace) -> float:
     command = [arguments.llama_bench, "-m", arguments.model, "-p", "0", "-r", "1", "-o", "json"]
     command += ["-n", str(arguments.llama_tokens), "-t", str(arguments.threads), "--no-warmup"]
+    command += arguments.llama_arguments.split()
     return float(json.loads(run_limited(command, arguments.memory))[0]["avg_ts"])
 
 
@@ -85,6 +86,11 @@ def main() -> None:
     parser.add_argument(
         "--llama-tokens", type=int, default=4, help="of a llama.cpp run: it is slow"
     )
+    parser.add_argument(
+        "--llama-arguments",
+        default="--repack 0 --load-mode mmap",
+        help="more for llama-bench; a repacked copy of the weights would not fit the limit",
+    )
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     program = shutil.which("edgemoe-bench")
@@ -95,7 +101,8 @@ def main() -> None:
     for number in range(1, arguments.rounds + 1):
         ours.append(edgemoe_decode(arguments, program))
         theirs.append(llama_decode(arguments))
-        print(f"round {number}: edgemoe {ours[-1]:.3f} tok/s, llama.cpp {theirs[-1]:.3f} tok/s")
+        line = f"round {number}: edgemoe {ours[-1]:.3f} tok/s, llama.cpp {theirs[-1]:.3f} tok/s"
+        print(line, flush=True)
     mine, other = statistics.median(ours), statistics.median(theirs)
     print(
         f"median: edgemoe {mine:.3f} tok/s, llama.cpp {other:.3f} tok/s: {mine / other:.1f} times"

@@ -31,8 +31,9 @@ void Compute::multiply_rows(const Product& product, size_t row_begin,
 
 size_t Compute::rows_per_item(size_t rows) const noexcept {
   constexpr size_t kItemsPerThread = 4;
+  constexpr size_t kItemRows = 2 * kRowGroup;  // the widest kernels take two groups at a time
   const size_t items = pool_.num_threads() == 1 ? 1 : pool_.num_threads() * kItemsPerThread;
-  return align_up(ceil_div(rows, items), kRowGroup);
+  return align_up(ceil_div(rows, items), kItemRows);
 }
 
 void Compute::multiply(const Product& product) const {
