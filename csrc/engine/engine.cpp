@@ -60,13 +60,6 @@ const TensorInfo& embedding_of(const ModelFile& file) {
   return *file.tensors()[TensorRole::kTokenEmbedding].info;
 }
 
-[[noreturn]] void refuse(const MemoryPlan& plan) {
-  throw Error(ErrorCode::kBudget, "the memory budget of " + format_bytes(plan.budget_bytes) +
-                                      " is too small; the least that runs is " +
-                                      format_bytes(plan.least_bytes) +
-                                      " (--memory min); the plan:\n" + describe(plan));
-}
-
 }  // namespace
 
 Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
@@ -92,7 +85,9 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
     throw Error(ErrorCode::kArgument, "threads must be at most 1024");
   }
   const MemoryPlan plan = file.plan(options);
-  if (plan.budget_bytes < plan.least_bytes) refuse(plan);
+  if (plan.budget_bytes < plan.least_bytes) {
+    throw Error(ErrorCode::kBudget, describe_shortage(plan));
+  }
   return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(file, options, plan)));
 }
 

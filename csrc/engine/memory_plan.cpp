@@ -23,4 +23,14 @@ std::string describe(const MemoryPlan& plan) {
   return text;
 }
 
+std::string describe_shortage(const MemoryPlan& plan) {
+  return "a memory budget of " + format_bytes(plan.budget_bytes) +
+         " is too small; the least that runs is " + format_bytes(plan.least_bytes) +
+         " (--memory min): process " + format_bytes(plan.process_bytes) + ", dense weights " +
+         format_bytes(plan.dense_bytes) + ", KV cache " + format_bytes(plan.kv_cache_bytes) +
+         " for a context of " + std::to_string(plan.context) + ", one step " +
+         format_bytes(plan.scratch_bytes) + " for a batch of " + std::to_string(plan.batch) +
+         ", expert slots " + format_bytes(plan.expert_pool_bytes);
+}
+
 }  // namespace edgemoe

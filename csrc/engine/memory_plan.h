@@ -26,7 +26,9 @@ struct MemoryPlan {
   }
 };
 
-// The plan as the lines that `inspect` and a refusal print.
+// The plan as the lines that `inspect` prints.
 std::string describe(const MemoryPlan& plan);
+// Why a budget below least_bytes is refused and what would do, in one line.
+std::string describe_shortage(const MemoryPlan& plan);
 
 }  // namespace edgemoe

@@ -84,7 +84,6 @@ class ExpertCache {
   uint64_t pool_bytes_;
   EvictionPolicy policy_;
   EvictionContext context_;
-  uint64_t tick_ = 0;
   uint64_t used_bytes_ = 0;
   uint64_t evictions_ = 0;
   std::vector<Slot> slots_;     // tile the pool, sorted by offset; capacity reserved at the start

@@ -49,7 +49,7 @@ uint64_t latent_up_bytes(const AttentionSpec& attention, QuantType type) {
 class WeightPlacer {
  public:
   WeightPlacer(const ModelSpec& spec, const ModelTensors& tensors, ModelWeights& weights)
-      : tensors_(tensors), weights_(weights) {
+      : tensors_(tensors) {
     weights.layers_.resize(spec.num_layers);
     using enum TensorRole;
     const BoundTensor& output = tensors[kOutput];
@@ -151,7 +151,6 @@ class WeightPlacer {
   }
 
   const ModelTensors& tensors_;
-  ModelWeights& weights_;
   std::vector<Load> loads_;
   uint64_t end_ = 0;
 };

@@ -36,6 +36,11 @@ void validate_attention(const AttentionSpec& attention, const std::string& where
   require(std::isfinite(attention.scale), where, "attention.scale is not finite");
 }
 
+std::string_view name_of(ExpertMatrix matrix) {
+  constexpr std::string_view kNames[] = {"ffn_gate", "ffn_up", "ffn_down"};
+  return kNames[static_cast<size_t>(matrix)];
+}
+
 // Checks the tensors of one layer against the roles that the forward pass will ask for.
 class LayerCheck {
  public:
@@ -167,7 +172,12 @@ class LayerCheck {
       const bool down = tensor.matrix == ExpertMatrix::kDown;
       if (tensor.rows != (down ? spec_.width : ffn.width) ||
           tensor.columns != (down ? ffn.width : spec_.width)) {
-        throw Error(ErrorCode::kFormat, where_ + "its expert tensors disagree in shape");
+        throw Error(ErrorCode::kFormat,
+                    where_ + std::string(name_of(tensor.matrix)) + "_exps has experts of " +
+                        std::to_string(tensor.columns) + " columns and " +
+                        std::to_string(tensor.rows) + " rows; expected " +
+                        std::to_string(down ? ffn.width : spec_.width) + " and " +
+                        std::to_string(down ? spec_.width : ffn.width));
       }
       has[static_cast<size_t>(tensor.matrix)] = true;
       if (tensor.fused_gate_up) has[static_cast<size_t>(ExpertMatrix::kUp)] = true;
