@@ -22,6 +22,7 @@ TEST("exact reads bring the bytes whatever the alignment, through both kinds of 
         if (offset + bytes > temporary.size()) continue;
         std::vector<std::byte> out(bytes);
         file.read_exact(offset, out);
+        if (bytes == 0) continue;
         CHECK(std::memcmp(out.data(), temporary.data() + offset, bytes) == 0);
       }
     }
