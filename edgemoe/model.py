@@ -12,13 +12,16 @@ import numpy.typing as npt
 
 from edgemoe import _core
 from edgemoe.demo import demo_path
-from edgemoe.errors import ArgumentError, EdgemoeError
+from edgemoe.errors import ArgumentError, EdgemoeError, ModelFormatError
 from edgemoe.generation import Generation
 from edgemoe.options import LoadOptions, PreloadPolicy, Sampling
 from edgemoe.stats import Stats
 from edgemoe.text import ChatTemplate, Tokenizer
 
 Message = Mapping[str, object]
+
+# Logits that are in memory at a time; the slack of the memory plan covers a few copies.
+_LOGIT_BYTES = 2 << 20
 
 
 class _Text:
@@ -35,6 +38,14 @@ class _Text:
             self.template = ChatTemplate.from_metadata(values, self._tokenizer)
         except EdgemoeError as error:
             self.problem = error
+
+    def check_size(self, rows: int) -> None:
+        """Raises ModelFormatError when the tokenizer has tokens that the model lacks."""
+        if self._tokenizer is not None and self._tokenizer.vocabulary_size > rows:
+            raise ModelFormatError(
+                f"the tokenizer has {self._tokenizer.vocabulary_size} tokens and the model {rows}; "
+                "the file is damaged or was put together from two models"
+            )
 
     def tokenizer(self) -> Tokenizer:
         if self._tokenizer is None:
@@ -74,9 +85,12 @@ class _Sequence:
         rows = self._session.logits(self._engine, self._session.num_rows - 1, 1)
         return rows.reshape(-1)
 
-    def rows(self) -> npt.NDArray[np.float32]:
-        """Logits of every row of the last batch."""
-        return self._session.logits(self._engine, 0, self._session.num_rows)
+    def rows(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Logits of every row of the last batch, some rows at a time."""
+        step = max(1, _LOGIT_BYTES // (4 * self._engine.vocabulary_size))
+        for first in range(0, self._session.num_rows, step):
+            count = min(step, self._session.num_rows - first)
+            yield self._session.logits(self._engine, first, count)
 
     def __len__(self) -> int:
         return len(self._tokens)
@@ -122,6 +136,8 @@ class Model:
         gc.collect()
         _core.return_freed_memory()
         self._file: _core.ModelFile | None = _core.ModelFile(path)
+        if self._text is not None:
+            self._text.check_size(self._file.spec()["vocabulary"])
         _core.return_freed_memory()
         self._engine: _core.Engine | None = _core.Engine(self._file, core_options)
         self._sequence: _Sequence | None = _Sequence(self._engine)
@@ -312,7 +328,7 @@ class Model:
     def logit_rows(
         self, tokens: Sequence[int], *, one_by_one: bool = False
     ) -> Iterator[npt.NDArray[np.float32]]:
-        """The logits of logits(), batch by batch, for sequences whose logits do not fit memory."""
+        """The logits of logits(), a few megabytes at a time: those of a long sequence are large."""
         if not tokens:
             raise ArgumentError("there are no tokens")
         if len(tokens) > self.context:
@@ -324,7 +340,7 @@ class Model:
         sequence.clear()
         for first in range(0, len(tokens), step):
             sequence.append(list(tokens[first : first + step]))
-            yield sequence.rows()
+            yield from sequence.rows()
 
 
 def _sampling_from(sampling: Sampling | None, options: Mapping[str, object]) -> Sampling:

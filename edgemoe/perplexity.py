@@ -18,6 +18,9 @@ from edgemoe.errors import ArgumentError, ReadError
 from edgemoe.model import Model
 
 Progress = Callable[[int, int], None]
+_Ids = npt.NDArray[np.int32]
+# Ids that were to be predicted, and the log-probabilities [ids, vocabulary] at their places.
+_Scored = tuple[_Ids, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,25 @@ class BaseLogits:
         self._path = path
         self._tokens_path = path.with_name(path.name + ".tokens.npy")
 
-    def save(
-        self, rows: Iterator[npt.NDArray[np.float32]], count: int, windows: npt.NDArray[np.int32]
-    ) -> Iterator[npt.NDArray[np.float32]]:
-        """Writes the rows that pass through. Raises ReadError when the file cannot be written."""
+    def save(self, pieces: Iterator[_Scored], count: int, windows: _Ids) -> Iterator[_Scored]:
+        """Writes the pieces that pass through. Raises ReadError when the file cannot be written."""
         try:
             np.save(self._tokens_path, windows)
             out: npt.NDArray[np.float16] | None = None
             at = 0
-            for row in rows:
+            for targets, rows in pieces:
                 if out is None:
-                    shape = (count, row.shape[1])
+                    shape = (count, rows.shape[1])
                     out = np.lib.format.open_memmap(
                         self._path, mode="w+", dtype=np.float16, shape=shape
                     )
-                out[at : at + len(row)] = row
-                at += len(row)
-                yield row
+                out[at : at + len(rows)] = rows
+                at += len(rows)
+                yield targets, rows
         except OSError as error:
             raise ReadError(f"{self._path}: cannot be written: {error.strerror}") from None
 
-    def load(self, windows: npt.NDArray[np.int32]) -> npt.NDArray[np.float16]:
+    def load(self, windows: _Ids) -> npt.NDArray[np.float16]:
         """Raises ReadError when a file is missing and ArgumentError when it is of another text."""
         try:
             tokens = np.load(self._tokens_path)
@@ -83,7 +84,7 @@ class BaseLogits:
         return saved
 
 
-def _windows(model: Model, text: str, context: int) -> npt.NDArray[np.int32]:
+def _windows(model: Model, text: str, context: int) -> _Ids:
     tokens = model.tokenize(text)
     count = len(tokens) // context
     if count == 0:
@@ -101,10 +102,8 @@ def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return wide.astype(np.float32)
 
 
-def _scored_rows(
-    model: Model, windows: npt.NDArray[np.int32], progress: Progress
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Log-probabilities of the scored positions, window by window."""
+def _scored(model: Model, windows: _Ids, progress: Progress) -> Iterator[_Scored]:
+    """The scored positions, a few rows at a time."""
     context = windows.shape[1]
     tokenizer = model.tokenizer
     for index, window in enumerate(windows):
@@ -113,14 +112,13 @@ def _scored_rows(
             tokens[0] = tokenizer.bos_id
         progress(index, len(windows))
         position = 0
-        scored: list[npt.NDArray[np.float32]] = []
         for rows in model.logit_rows(tokens):
-            first = max(context // 2 - position, 0)
-            last = min(context - 1 - position, len(rows))
+            first = max(context // 2, position)
+            last = min(context - 1, position + len(rows))
             if first < last:
-                scored.append(_log_softmax(rows[first:last]))
+                scored = _log_softmax(rows[first - position : last - position])
+                yield window[first + 1 : last + 1], scored
             position += len(rows)
-        yield np.concatenate(scored)
     progress(len(windows), len(windows))
 
 
@@ -141,23 +139,17 @@ def measure_perplexity(
         raise ArgumentError("context must be at least 4")
     windows = _windows(model, text, context)
     count = len(windows) * (context - 1 - context // 2)
-    rows = _scored_rows(model, windows, progress)
+    pieces = _scored(model, windows, progress)
     if save_base is not None:
-        rows = BaseLogits(save_base).save(rows, count, windows)
+        pieces = BaseLogits(save_base).save(pieces, count, windows)
     saved = None if base is None else BaseLogits(base).load(windows)
-    return _score(windows, rows, saved)
+    return _score(pieces, saved)
 
 
-def _score(
-    windows: npt.NDArray[np.int32],
-    rows: Iterator[npt.NDArray[np.float32]],
-    saved: npt.NDArray[np.float16] | None,
-) -> Perplexity:
-    context = windows.shape[1]
+def _score(pieces: Iterator[_Scored], saved: npt.NDArray[np.float16] | None) -> Perplexity:
     nll = base_nll = divergence = 0.0
     same = at = 0
-    for window, log_probabilities in zip(windows, rows, strict=True):
-        targets = window[context // 2 + 1 :]
+    for targets, log_probabilities in pieces:
         index = np.arange(len(targets))
         nll -= float(log_probabilities[index, targets].sum(dtype=np.float64))
         if saved is not None:

@@ -76,9 +76,7 @@ void Session::logits(uint32_t first, uint32_t count, std::span<float> out) {
                     " were asked for; the last batch has " + std::to_string(num_rows_));
   }
   const std::lock_guard lock(engine.mutex);
-  for (uint32_t row = 0; row < count; ++row) {
-    compute_logits(engine.model, first + row, out.data() + row * vocab_size);
-  }
+  if (count > 0) compute_logits(engine.model, first, count, out.data());
 }
 
 uint32_t Session::position() const noexcept {

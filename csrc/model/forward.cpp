@@ -69,16 +69,20 @@ void forward(Model& model, std::span<const StepRow> rows,
   }
 }
 
-void compute_logits(Model& model, size_t row, float* out) {
+void compute_logits(Model& model, size_t first, size_t count, float* out) {
   Workspace& work = model.work;
+  const size_t width = model.spec.width;
   const size_t vocab_size = model.spec.vocab_size;
-  norm_row(model, work.x + row * model.spec.width, model.weights.output_norm(),
-           model.weights.output_norm_bias(), work.normed);
-  work.width_rows.set(work.normed, 1, model.spec.width);
+  model.compute.pool().parallel_for(count, [&](size_t row, size_t) {
+    norm_row(model, work.x + (first + row) * width, model.weights.output_norm(),
+             model.weights.output_norm_bias(), work.normed + row * width);
+  });
+  work.width_rows.set(work.normed, count, width);
   model.compute.multiply(model.weights.output(), work.width_rows, out, vocab_size);
   const kernels::KernelTable& table = model.compute.table();
-  if (model.spec.logit_scale != 1.0f) table.scale(model.spec.logit_scale, vocab_size, out);
-  if (model.spec.logit_softcap != 0.0f) table.softcap(model.spec.logit_softcap, vocab_size, out);
+  const size_t total = count * vocab_size;
+  if (model.spec.logit_scale != 1.0f) table.scale(model.spec.logit_scale, total, out);
+  if (model.spec.logit_softcap != 0.0f) table.softcap(model.spec.logit_softcap, total, out);
 }
 
 }  // namespace edgemoe

@@ -29,7 +29,8 @@ struct Model {
 // Errors: kIo, kCancelled; the caches hold undefined rows at the step's positions then.
 void forward(Model& model, std::span<const StepRow> rows, const std::function<bool()>& should_stop);
 
-// Logits of one row of the last forward: out[vocab_size]. Changes work.normed and work.width_rows.
-void compute_logits(Model& model, size_t row, float* out);
+// Logits of rows [first, first + count) of the last forward: out[count][vocab_size]. Changes
+// work.normed and work.width_rows.
+void compute_logits(Model& model, size_t first, size_t count, float* out);
 
 }  // namespace edgemoe
