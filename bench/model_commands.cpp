@@ -28,12 +28,12 @@ EngineOptions load_options(Arguments& arguments) {
   return options;
 }
 
-// The buffer is larger than most last-level caches and smaller than any budget that matters.
 MachineBandwidth bandwidth_of(const EngineOptions& options, const ModelFile& file) {
   ThreadPool pool(options.num_threads != 0 ? options.num_threads : usable_cpus());
+  const uint64_t buffer_bytes = measurement_bytes(file.plan(options));
   MachineBandwidth bandwidth;
-  bandwidth.memory = measure_read_bandwidth(pool, 256 * kMiB);
-  bandwidth.storage = measure_expert_reads(file, options.reader);
+  bandwidth.memory = measure_read_bandwidth(pool, buffer_bytes);
+  bandwidth.storage = measure_expert_reads(file, options.reader, buffer_bytes);
   return bandwidth;
 }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "bindings/bindings.h"
+#include "bindings/conversions.h"
 #include "engine/machine_limits.h"
 #include "engine/system_memory.h"
 #include "io/device_probe.h"
@@ -57,9 +58,23 @@ double device_speed(const std::string& path, const std::string& io, uint64_t rea
   return measure_device(file, reader, probe).bytes_per_second;
 }
 
-double read_bandwidth(uint32_t threads, uint64_t buffer_bytes) {
-  ThreadPool pool(threads == 0 ? usable_cpus() : threads);
-  return measure_read_bandwidth(pool, buffer_bytes);
+// Bytes per second of memory and of reads of the model's experts, within the model's budget.
+py::dict bandwidth(const ModelFile& file, const py::dict& options) {
+  const EngineOptions engine_options = options_from(options);
+  double memory = 0;
+  double storage = 0;
+  {
+    const py::gil_scoped_release released;
+    const MemoryPlan plan = file.plan(engine_options);
+    const uint64_t buffer_bytes = measurement_bytes(plan);
+    ThreadPool pool(plan.num_threads);
+    memory = measure_read_bandwidth(pool, buffer_bytes);
+    storage = measure_expert_reads(file, engine_options.reader, buffer_bytes);
+  }
+  py::dict dict;
+  dict["memory"] = memory;
+  dict["storage"] = storage;
+  return dict;
 }
 
 // Python frees what building a tokenizer took; this gives it back to the system.
@@ -80,16 +95,7 @@ void bind_machine(py::module_& module) {
   module.def("file_access", file_access, py::arg("path"), py::arg("io"));
   module.def("device_speed", device_speed, py::arg("path"), py::arg("io"), py::arg("read_bytes"),
              py::arg("seconds"), py::call_guard<py::gil_scoped_release>());
-  module.def("read_bandwidth", read_bandwidth, py::arg("threads"), py::arg("buffer_bytes"),
-             py::call_guard<py::gil_scoped_release>());
-  module.def(
-      "expert_read_bandwidth",
-      [](const ModelFile& file, const std::string& io) {
-        ReaderOptions reader;
-        reader.backend = io;
-        return measure_expert_reads(file, reader);
-      },
-      py::arg("file"), py::arg("io"), py::call_guard<py::gil_scoped_release>());
+  module.def("bandwidth", bandwidth, py::arg("file"), py::arg("options"));
   module.def("return_freed_memory", return_freed_memory);
 }
 

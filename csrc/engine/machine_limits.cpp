@@ -115,7 +115,14 @@ double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table
   return best;
 }
 
-double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader) {
+uint64_t measurement_bytes(const MemoryPlan& plan) noexcept {
+  // Larger than most last-level caches; a small budget gets a smaller one.
+  const uint64_t left = plan.budget_bytes - std::min(plan.budget_bytes, plan.process_bytes);
+  return std::clamp(left / 2, 4 * kMiB, 256 * kMiB);
+}
+
+double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
+                            uint64_t memory_bytes) {
   if (!file.spec().is_moe()) return 0;
   const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
   uint32_t layer = 0;
@@ -123,6 +130,7 @@ double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader) 
   const ExpertRange& range = layout.place(layer, 0).ranges[0];
   const File shard(file.gguf().paths()[range.shard], access_for_backend(reader.backend));
   DeviceProbe probe;
+  probe.memory_bytes = memory_bytes;
   probe.read_bytes = std::clamp<uint64_t>(align_up(range.bytes, 4096), 4096,
                                           std::min(ReadQueue::kMaxReadBytes, shard.size()));
   return measure_device(shard, reader, probe).bytes_per_second;

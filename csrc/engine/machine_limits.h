@@ -19,8 +19,13 @@ double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes);
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
                              uint64_t columns, uint32_t num_tokens);
 
-// Random reads of the size of this model's expert matrices, in bytes per second; 0 for a dense
-// model. Errors: kIo.
-double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader);
+// Random reads of the size of this model's expert matrices, `memory_bytes` of them in flight, in
+// bytes per second; 0 for a dense model. Errors: kIo.
+double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
+                            uint64_t memory_bytes);
+
+// Memory that a measurement may take before a model with this plan is loaded, so that the peak of
+// the process stays below the budget.
+uint64_t measurement_bytes(const MemoryPlan& plan) noexcept;
 
 }  // namespace edgemoe

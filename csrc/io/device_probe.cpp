@@ -1,5 +1,6 @@
 #include "io/device_probe.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "base/aligned_buffer.h"
@@ -27,7 +28,8 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
                                           " bytes do not fit the file; at least 4096 are needed");
   }
   auto reader = make_reader(options, file);
-  const size_t depth = reader->depth();
+  const uint64_t in_flight = std::max<uint64_t>(probe.memory_bytes / bytes, 1);
+  const size_t depth = std::min<uint64_t>(reader->depth(), in_flight);
   ReadQueue queue(std::move(reader));
   AlignedBuffer memory(depth * bytes);
   const uint64_t positions = file.size() / bytes;

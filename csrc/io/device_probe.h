@@ -18,6 +18,7 @@ struct DeviceProbe {
   uint64_t read_bytes = 1 << 20;
   double seconds = 1.0;
   uint64_t seed = 1;
+  uint64_t memory_bytes = 128u << 20;  // of all reads in flight together
 };
 
 // Reads whole aligned pieces at seeded random positions of `file`, as many at a time as the reader

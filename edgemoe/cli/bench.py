@@ -12,19 +12,24 @@ from edgemoe import _core
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
 from edgemoe.sizes import format_size
 
-# Larger than most last-level caches.
-_BANDWIDTH_BUFFER = 256 << 20
-
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
     options = load_options_from(values).as_core()
     file = _core.ModelFile(values["model"])
-    memory = _core.read_bandwidth(values["threads"], _BANDWIDTH_BUFFER)
-    storage = _core.expert_read_bandwidth(file, values["io"])
+    # Measured before the model takes its memory.
+    bandwidth = _core.bandwidth(file, options)
     engine = _core.Engine(file, options)
     tests = (("prefill", values["prompt_tokens"]), ("decode", values["max_tokens"]))
     results = [
-        _core.benchmark(engine, file, test, count, values["repetitions"], memory, storage)
+        _core.benchmark(
+            engine,
+            file,
+            test,
+            count,
+            values["repetitions"],
+            bandwidth["memory"],
+            bandwidth["storage"],
+        )
         for test, count in tests
         if count > 0
     ]
@@ -37,7 +42,7 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
         "level": engine.level,
         "threads": engine.plan()["threads"],
         "io": engine.io,
-        "bandwidth": {"memory": memory, "storage": storage},
+        "bandwidth": bandwidth,
     }
 
 

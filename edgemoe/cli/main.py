@@ -46,8 +46,9 @@ def _fail(message: str, status: int) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        edgemoe.main(args=arguments, prog_name="edgemoe", standalone_mode=False)
+        edgemoe.main(args=words or ["--help"], prog_name="edgemoe", standalone_mode=False)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.UsageError as error:

@@ -14,9 +14,15 @@ def tracked(*suffixes: str) -> list[Path]:
     result = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if result.returncode == 0:
         paths = [ROOT / name for name in result.stdout.decode().split("\0") if name]
-    else:  # an unpacked archive
-        paths = [path for path in ROOT.rglob("*") if "build" not in path.parts]
+    else:  # an unpacked archive: leave out what .gitignore names
+        paths = [path for path in ROOT.rglob("*") if is_source(path.relative_to(ROOT))]
     return sorted(path for path in paths if path.suffix in suffixes and path.is_file())
+
+
+def is_source(path: Path) -> bool:
+    folders = path.parts[:-1]
+    hidden = any(name.startswith((".", "__")) and name != ".ci" for name in folders)
+    return not hidden and not path.parts[0].startswith(("build", "dist"))
 
 
 def is_generated(text: str) -> bool:
