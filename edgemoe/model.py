@@ -60,6 +60,7 @@ class _Sequence:
         self._engine = engine
         self._session = _core.Session(engine)
         self._tokens: list[int] = []
+        self.owner: object = None  # the generation whose turn it is
 
     def evaluate(self, tokens: Sequence[int]) -> None:
         """Makes the sequence `tokens`, keeping what it has in common with the one before."""
@@ -78,6 +79,7 @@ class _Sequence:
         self._tokens += tokens
 
     def clear(self) -> None:
+        self.owner = None
         self._session.rewind(0)
         self._tokens.clear()
 
@@ -107,18 +109,26 @@ class _SampledTokens:
         self._sampler = sampler
         self._context = context
 
+    def _require_turn(self) -> None:
+        if self._sequence.owner is not self:
+            raise ArgumentError(
+                "another use of this model has begun since; a model runs one generation at a time"
+            )
+
     def _choose(self) -> int:
         token = self._sampler.sample(self._sequence.last_logits())
         self._sampler.accept(token)
         return token
 
     def first(self) -> int:
+        self._sequence.owner = self
         self._sequence.evaluate(self._prompt)
         for token in self._prompt:
             self._sampler.accept(token)
         return self._choose()
 
     def after(self, token: int) -> int | None:
+        self._require_turn()
         if len(self._sequence) >= self._context:
             return None
         self._sequence.append([token])

@@ -46,6 +46,8 @@ Sampler::Sampler(const SamplingOptions& options, size_t vocab_size)
 }
 
 void Sampler::accept(int32_t token) {
+  require(token >= 0 && static_cast<size_t>(token) < vocab_size_,
+          "token " + std::to_string(token) + " is outside the vocabulary");
   if (options_.penalty_window == 0) return;
   if (recent_.size() < options_.penalty_window) {
     recent_.push_back(token);

@@ -18,7 +18,8 @@ class Sampler {
   // Requires: logits.size() == vocab_size. Ties go to the lowest token. NaN never wins; when no
   // logit is finite the result is Error(kInternal).
   int32_t sample(std::span<const float> logits);
-  // Counts a token of the sequence (prompt or answer) for the penalties.
+  // Counts a token of the sequence (prompt or answer) for the penalties. Errors: kArgument for a
+  // token outside the vocabulary.
   void accept(int32_t token);
 
  private:

@@ -16,7 +16,7 @@
 namespace edgemoe {
 namespace {
 
-constexpr uint64_t kBounceBytes = 1u << 20;
+constexpr size_t kBounceBytes = 1u << 20;
 constexpr size_t kAlignmentsToTry[] = {512, 4096, 65536};
 
 [[noreturn]] void fail(const std::string& path, const std::string& what) {
@@ -123,24 +123,31 @@ File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);
 }
 
+size_t File::bounce_bytes(size_t bytes) const noexcept {
+  return alignment_ > 1 ? align_up(bytes + 2 * alignment_, alignment_) : 0;
+}
+
 void File::read_exact(uint64_t offset, std::span<std::byte> out) const {
+  AlignedBuffer bounce;
+  if (alignment_ > 1) bounce = AlignedBuffer(std::min(kBounceBytes, bounce_bytes(out.size())));
+  read_exact(offset, out, bounce.span());
+}
+
+void File::read_exact(uint64_t offset, std::span<std::byte> out,
+                      std::span<std::byte> bounce) const {
   if (offset > size_ || out.size() > size_ - offset) {
     fail(path_, "the file ends at " + std::to_string(size_) + "; " + std::to_string(out.size()) +
                     " bytes at offset " + std::to_string(offset) + " were asked for");
   }
-  // Direct reads go through a bounce buffer: these are small or rare ones.
-  AlignedBuffer bounce;
-  if (alignment_ > 1) {
-    bounce = AlignedBuffer(
-        std::min<uint64_t>(kBounceBytes, align_up(out.size() + 2 * alignment_, alignment_)));
-  }
+  const bool direct = alignment_ > 1;
+  EM_CHECK(!direct || bounce.size() >= 2 * alignment_);
   while (!out.empty()) {
     const uint64_t begin = align_down(offset, alignment_);
     const size_t skip = offset - begin;
-    std::byte* memory = alignment_ > 1 ? bounce.data() : out.data();
-    const size_t wanted =
-        alignment_ > 1 ? std::min<uint64_t>(bounce.bytes(), align_up(skip + out.size(), alignment_))
-                       : out.size();
+    std::byte* memory = direct ? bounce.data() : out.data();
+    const size_t wanted = direct ? std::min<size_t>(align_down(bounce.size(), alignment_),
+                                                    align_up(skip + out.size(), alignment_))
+                                 : out.size();
     const ssize_t count = read_once(descriptor_, memory, wanted, begin);
     if (count < 0) {
       fail(path_, "reading at offset " + std::to_string(offset) + " failed: " + errno_text(errno));
@@ -150,7 +157,7 @@ void File::read_exact(uint64_t offset, std::span<std::byte> out) const {
                       "; it was truncated after it was opened");
     }
     const size_t got = std::min(static_cast<size_t>(count) - skip, out.size());
-    if (alignment_ > 1) std::memcpy(out.data(), memory + skip, got);
+    if (direct) std::memcpy(out.data(), memory + skip, got);
     out = out.subspan(got);
     offset += got;
   }

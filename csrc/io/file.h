@@ -34,6 +34,11 @@ class File {
   // where direct access needs one; resumes after EINTR and short reads.
   // Errors: kIo with path, offset and cause, also when the file ends early.
   void read_exact(uint64_t offset, std::span<std::byte> out) const;
+  // The same without an allocation: `bounce` is aligned memory of bounce_bytes(out.size()) or more.
+  // Smaller memory is used again and again; the least is two alignments.
+  void read_exact(uint64_t offset, std::span<std::byte> out, std::span<std::byte> bounce) const;
+  // Bounce memory with which `bytes` take one read; 0 for buffered access.
+  size_t bounce_bytes(size_t bytes) const noexcept;
 
  private:
   std::string path_;

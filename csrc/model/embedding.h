@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
 #include "io/file.h"
 #include "model/step.h"
@@ -24,7 +25,9 @@ class EmbeddingTable {
   const File& file_;
   float scale_ = 1.0f;
   uint64_t row_bytes_;
+  size_t bounce_bytes_;
   mutable std::vector<std::byte> raw_;  // one row per thread
+  mutable AlignedBuffer bounce_;        // for direct reads, bounce_bytes_ per thread
 };
 
 }  // namespace edgemoe

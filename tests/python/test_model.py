@@ -75,6 +75,14 @@ def test_logit_bias_forbids_a_token(model: Model) -> None:
     assert other != first
 
 
+def test_a_generation_that_was_overtaken_says_so(model: Model) -> None:
+    overtaken = model.generate(PROMPT, max_tokens=20, temperature=0)
+    next(overtaken)
+    greedy(model)
+    with pytest.raises(ArgumentError, match="one generation at a time"):
+        list(overtaken)
+
+
 def test_logits_row_by_row_equal_all_at_once(model: Model) -> None:
     tokens = model.tokenize(PROMPT)
     together = model.logits(tokens)
