@@ -1,8 +1,8 @@
 """The network of the demo model, of the architecture `qwen3moe`, in torch.
 
 Grouped attention with a norm per head, rotary positions, a softmax router with renormalised
-weights, SwiGLU experts, no shared expert. Rows are multiples of 256 long, so that every quantisation
-type applies to them.
+weights, SwiGLU experts, no shared expert. Rows are multiples of 256 long, so that every
+quantisation type applies to them.
 """
 
 from __future__ import annotations
