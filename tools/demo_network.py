@@ -73,10 +73,10 @@ class Experts(nn.Module):
         super().__init__()
         self.router = nn.Linear(WIDTH, EXPERTS, bias=False)
         scale = WIDTH**-0.5
-        down_scale = EXPERT_WIDTH**-0.5 / math.sqrt(2 * LAYERS)
         self.gate = nn.Parameter(torch.randn(EXPERTS, EXPERT_WIDTH, WIDTH) * scale)
         self.up = nn.Parameter(torch.randn(EXPERTS, EXPERT_WIDTH, WIDTH) * scale)
-        self.down = nn.Parameter(torch.randn(EXPERTS, WIDTH, EXPERT_WIDTH) * down_scale)
+        down = torch.randn(EXPERTS, WIDTH, EXPERT_WIDTH) * EXPERT_WIDTH**-0.5
+        self.down = nn.Parameter(down / math.sqrt(2 * LAYERS))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         shape = x.shape

@@ -3,7 +3,8 @@
 
     quantize_demo.py LLAMA_QUANTIZE F16.gguf OUT.gguf
 
-LLAMA_QUANTIZE is the program of llama.cpp (docs/demo-model.md says why and what it costs).
+LLAMA_QUANTIZE is the program of llama.cpp: gguf-py cannot write these types.
+docs/demo-model.md says why these, and what they cost.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ def main() -> int:
         ("cmake", "--preset", "release", "-DEDGEMOE_BENCH=OFF"),
         ("cmake", "--build", "--preset", "release"),
         ("ctest", "--preset", "release"),
-        ("pytest",),  # not "python -m pytest": the installed package is what is tested
+        # Not "python -m pytest": the installed package is what is tested. tests/tidy is in check.py.
+        ("pytest", "tests/python"),
         (sys.executable, "tools/check.py", "--fast"),
     )
     for step in steps:
