@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs every test: builds and runs the C++ tests, then pytest, then the fast checks.
+"""Runs every test: builds and runs the C++ tests, then the Python tests, then the fast checks.
 
     test.py
 
@@ -19,12 +19,16 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main() -> int:
     scripts = sysconfig.get_path("scripts")
-    environment = {**os.environ, "PATH": scripts + os.pathsep + os.environ.get("PATH", "")}
+    environment = {
+        **os.environ,
+        "PATH": scripts + os.pathsep + os.environ.get("PATH", ""),
+        "EDGEMOE_BUILD_DIR": str(ROOT / "build/release"),  # its objects are searched for leaks
+    }
     steps = (
         ("cmake", "--preset", "release", "-DEDGEMOE_BENCH=OFF"),
         ("cmake", "--build", "--preset", "release"),
         ("ctest", "--preset", "release"),
-        # Not "python -m pytest": the installed package is what is tested. tests/tidy is in check.py.
+        # Not "python -m pytest": the installed package is what is tested.
         ("pytest", "tests/python"),
         (sys.executable, "tools/check.py", "--fast"),
     )

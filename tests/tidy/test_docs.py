@@ -9,6 +9,8 @@ from sources import ROOT, tracked
 
 README = (ROOT / "README.md").read_text()
 LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)#]+)")
+# A path in backquotes: relative to the repository, or to csrc/ as in an #include.
+QUOTED_PATH = re.compile(r"`((?:[\w.-]+/)+[\w.-]+\.(?:cpp|h|def|py|toml|cmake|md|gguf))`")
 FORBIDDEN = (
     re.compile(r"/work/|/home/\w|/root/"),
     re.compile(r"\bTODO\b|\bFIXME\b|\bXXX\b"),
@@ -24,6 +26,13 @@ def test_links_lead_to_files() -> None:
     for path in tracked(".md"):
         for target in LINK.findall(path.read_text()):
             assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links {target}"
+
+
+def test_quoted_paths_are_files() -> None:
+    for path in tracked(".md"):
+        for name in QUOTED_PATH.findall(path.read_text()):
+            known = any((folder / name).exists() for folder in (ROOT, ROOT / "csrc"))
+            assert known, f"{path.relative_to(ROOT)} names {name}"
 
 
 def test_nothing_of_one_machine() -> None:
