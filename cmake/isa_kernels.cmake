@@ -8,6 +8,9 @@ endfunction()
 function(edgemoe_add_isa_kernels target)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2.cpp -mavx2 -mfma -mf16c)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni.cpp -mavx2 -mfma -mf16c -mavxvnni)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni_evex.cpp
+      -mavx2 -mfma -mf16c -mavx512f -mavx512vl -mavx512vnni)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512.cpp
       -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
   endif()

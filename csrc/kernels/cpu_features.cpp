@@ -19,9 +19,9 @@ struct Registers {
 };
 
 // All zero when the CPU does not know the leaf.
-Registers cpuid(uint32_t leaf) noexcept {
+Registers cpuid(uint32_t leaf, uint32_t subleaf = 0) noexcept {
   Registers r;
-  __get_cpuid_count(leaf, 0, &r.eax, &r.ebx, &r.ecx, &r.edx);
+  __get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx);
   return r;
 }
 
@@ -50,6 +50,7 @@ CpuFeatures detect_cpu_features() noexcept {
   constexpr uint32_t kAvx2 = bit(5);
   constexpr uint32_t kAvx512 = bit(16) | bit(17) | bit(30) | bit(31);  // F, DQ, BW, VL
   constexpr uint32_t kVnni = bit(11);
+  constexpr uint32_t kAvxVnni = bit(4);
   constexpr uint32_t kYmmState = bit(1) | bit(2);
   constexpr uint32_t kZmmState = kYmmState | bit(5) | bit(6) | bit(7);
 
@@ -61,6 +62,8 @@ CpuFeatures detect_cpu_features() noexcept {
   features.avx2 = all_set(state, kYmmState) && all_set(extended.ebx, kAvx2);
   features.avx512 = features.avx2 && all_set(state, kZmmState) && all_set(extended.ebx, kAvx512) &&
                     all_set(extended.ecx, kVnni);
+  const bool has_subleaf = extended.eax >= 1;
+  features.avxvnni = features.avx2 && has_subleaf && all_set(cpuid(7, 1).eax, kAvxVnni);
   return features;
 }
 #else

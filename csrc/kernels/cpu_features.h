@@ -6,8 +6,9 @@ namespace edgemoe::kernels {
 // True when every instruction that the level's file may use is there and the operating system
 // saves the registers. Always false on other architectures.
 struct CpuFeatures {
-  bool avx2 = false;    // AVX2, FMA, F16C
-  bool avx512 = false;  // avx2 and AVX-512 F, BW, VL, DQ, VNNI
+  bool avx2 = false;     // AVX2, FMA, F16C
+  bool avxvnni = false;  // avx2 and AVX-VNNI
+  bool avx512 = false;   // avx2 and AVX-512 F, BW, VL, DQ, VNNI
 };
 
 CpuFeatures detect_cpu_features() noexcept;

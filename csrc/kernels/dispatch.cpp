@@ -21,6 +21,10 @@ constexpr Level kLevels[] = {
     {"scalar", [](const CpuFeatures&) { return true; }, fill_scalar},
 #if defined(__x86_64__)
     {"avx2", [](const CpuFeatures& cpu) { return cpu.avx2; }, fill_avx2},
+    // One level, two encodings of its instructions.
+    {"avxvnni", [](const CpuFeatures& cpu) { return cpu.avxvnni; }, fill_avxvnni},
+    {"avxvnni", [](const CpuFeatures& cpu) { return cpu.avx512 && !cpu.avxvnni; },
+     fill_avxvnni_evex},
     {"avx512", [](const CpuFeatures& cpu) { return cpu.avx512; }, fill_avx512},
 #endif
 };
@@ -49,7 +53,12 @@ struct Tables {
 
 std::string level_list() {
   std::string known;
-  for (const Level& level : kLevels) known += (known.empty() ? "" : ", ") + std::string(level.name);
+  std::string_view last;
+  for (const Level& level : kLevels) {
+    if (level.name == last) continue;
+    known += (known.empty() ? "" : ", ") + std::string(level.name);
+    last = level.name;
+  }
   std::string available;
   for (const KernelTable* table : available_tables()) {
     available += (available.empty() ? "" : ", ") + std::string(table->level);

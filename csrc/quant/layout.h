@@ -23,7 +23,7 @@ inline constexpr size_t kRowGroup = 8;
 struct PackedField {
   uint16_t offset;  // in the GGUF block
   uint16_t bytes;   // of the whole field
-  uint16_t unit;    // bytes of a row that stay together
+  uint16_t unit;    // bytes of a row that stay together: 1, 2, 4 or 8
 };
 
 // Empty when the type keeps the GGUF layout. The fields cover the block exactly once.

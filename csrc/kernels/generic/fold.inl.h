@@ -13,6 +13,9 @@ inline constexpr size_t kMaxBlockBytes = 256;
 #include "quant/quant_types.def"
 #undef EDGEMOE_QUANT_TYPE
 
+// How a format uses minima: not at all; dmin alone, with integer minima of 1; dmin and integers.
+enum class Minimum : uint8_t { kNone, kPlain, kScaled };
+
 struct FoldActivations {
   const int8_t* codes;
   const int16_t* sums;

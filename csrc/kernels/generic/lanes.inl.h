@@ -14,7 +14,7 @@
 // The compile flags of the level's file choose the set. Everything here has internal linkage.
 #pragma once
 
-#if defined(__AVX512F__) && defined(__AVX2__) && defined(__F16C__)
+#if defined(__AVX512F__) && defined(__AVX512DQ__) && defined(__F16C__)
 #include "kernels/x86/lanes_avx512.inl.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/x86/lanes_avx2.inl.h"

@@ -3,18 +3,25 @@
 // the next fold is unpacked. Every (row, token) pair is summed on its own in column order, so
 // neither the tile nor the chunk shows in the result.
 //
-// The file that includes this one has included its level's tile_<level>.inl.h, which defines
+// The file that includes this one has included its level's tile_<level>.inl.h, which brings the
+// code unit (generic/code_unit.inl.h) and
 //
-//   kTileRows            rows of a tile, a multiple of kRowGroup
-//   kTileTokens          tokens whose sums fit the registers together, a power of two
-//   FoldTile             the unpacked fold
-//   set_row(fold, columns, row, tile)                      one row of the tile, from scalar unpack
+//   kTileTokens<Format>  tokens whose sums fit the registers together, a power of two
+//   FoldTile             the unpacked fold: d and dmin of each row, `bytes` with the integer scales
+//                        and minima, and codes in an order of the level's own
+//   store_codes<Format>(unit, index, tile)                 columns 8 * index .. 8 * index + 7
+//   widen_scales<Format>(columns, tile)                    after unpacking: from tile.bytes
 //   multiply_fold<Format, kTokens>(tile, columns, rows, totals)  adds kTokens products to totals
-//   GenericFormat<kHasMin>                                 how set_row stores codes
 //
-// A format names how codes lie in the tile: kSpan (columns under one integer scale; all of them if
-// it is the fold), kBias (what was added to each code) and kHasMin. A packed format adds kType,
-// kColumns (of a block, which is one fold), kBlockBytes and unpack(groups, tile).
+// A format says what lies in the tile:
+//
+//   kSpan      columns under one integer scale, 16 or 32; kScaled is false where all of them are 1
+//   kSigned    codes are any int8, and kBias is 0; else they are unsigned, at most kMaxCode, with
+//              kBias added to each of them
+//   kMinimum   see fold.inl.h
+//
+// A packed format adds kType, kColumns (of a block, which is one fold), kBlockBytes and
+// unpack(groups, tile).
 #pragma once
 
 #include "kernels/generic/fold.inl.h"
@@ -26,12 +33,6 @@ namespace edgemoe::kernels {
 namespace {
 
 inline constexpr size_t kChunkTokens = 32;
-inline constexpr size_t kTileGroups = kTileRows / kRowGroup;
-
-// A block column of the packed row groups of a tile. A missing last group repeats the one before.
-struct PackedGroups {
-  const std::byte* group[kTileGroups];
-};
 
 struct TileRows {
   size_t first;
@@ -64,7 +65,7 @@ inline void store_totals(const MatmulArgs& args, const TokenChunk& chunk,
 }
 
 // As many tokens at a time as fit the registers, then halves of that.
-template <class Format, size_t kTokens = kTileTokens>
+template <class Format, size_t kTokens = kTileTokens<Format>>
 void multiply_chunk(const FoldTile& tile, const FoldColumns& columns, TokenChunk& chunk,
                     size_t token) noexcept {
   for (; token + kTokens <= chunk.count; token += kTokens) {
@@ -90,33 +91,67 @@ void multiply_tile(const MatmulArgs& args, const TileRows& rows, size_t fold_col
   }
 }
 
-// Through the scalar unpack of the type. Rows that the tile lacks are zero, for defined values.
-inline void unpack_generic_tile(QuantType type, const MatmulArgs& args, const TileRows& rows,
-                                size_t column, FoldTile& tile) noexcept {
+// Any type, as scalar unpack gives it.
+template <bool kHasMin>
+struct GenericFormat {
+  static constexpr size_t kColumns = 0;  // only known when the program runs
+  static constexpr size_t kSpan = kSubBlock;
+  static constexpr bool kSigned = true;
+  static constexpr int kBias = 0;
+  static constexpr int kMaxCode = 128;
+  static constexpr bool kScaled = true;
+  static constexpr Minimum kMinimum = kHasMin ? Minimum::kScaled : Minimum::kNone;
+};
+
+// Integer scales and minima of a row; those of every type fit a byte.
+inline void set_row_scales(const UnpackedFold& fold, size_t columns, size_t row,
+                           FoldTile& tile) noexcept {
+  for (size_t s = 0; s < columns / kSubBlock; ++s) {
+    const size_t place = s * kRowGroup + row % kRowGroup;
+    tile.bytes.scale[row / kRowGroup][place] = static_cast<int8_t>(fold.scale[s]);
+    tile.bytes.min[row / kRowGroup][place] = static_cast<int8_t>(fold.min[s]);
+  }
+  tile.d[row] = fold.d;
+  tile.dmin[row] = fold.dmin;
+}
+
+// Through the scalar unpack of the type. Rows that the tile lacks repeat the last one, for defined
+// values.
+template <class Format>
+void unpack_generic_tile(QuantType type, const MatmulArgs& args, const TileRows& rows,
+                         size_t column, FoldTile& tile) noexcept {
   const QuantTraits& quant = traits(type);
   const size_t columns = fold_elements(type);
   const size_t fold = column % quant.block_elements / columns;
-  UnpackedFold unpacked{};
-  for (size_t row = kTileRows; row-- > 0;) {
-    if (row < rows.count) {
-      std::byte block[kMaxBlockBytes];
-      extract_block(type, args.weights, args.rows, args.columns, rows.first + row,
-                    column / quant.block_elements, block);
-      unpack_function(type)(block, fold, unpacked);
-    }
-    set_row(unpacked, columns, row, tile);
+  UnpackedFold unpacked[kTileRows] = {};
+  for (size_t row = 0; row < kTileRows; ++row) {
+    std::byte block[kMaxBlockBytes];
+    extract_block(type, args.weights, args.rows, args.columns,
+                  rows.first + (row < rows.count ? row : rows.count - 1),
+                  column / quant.block_elements, block);
+    unpack_function(type)(block, fold, unpacked[row]);
+    set_row_scales(unpacked[row], columns, row, tile);
   }
+  for (size_t unit = 0; unit < columns / kUnitColumns; ++unit) {
+    uint64_t words[kTileRows];
+    for (size_t row = 0; row < kTileRows; ++row) {
+      __builtin_memcpy(&words[row], unpacked[row].code + unit * kUnitColumns, kUnitColumns);
+    }
+    store_codes<Format>(unit_of_words(words), unit, tile);
+  }
+  widen_scales<Format>(columns, tile);
 }
 
 template <bool kHasMin>
 void multiply_generic_rows(QuantType type, const MatmulArgs& args, size_t first) noexcept {
+  using Format = GenericFormat<kHasMin>;
   for (size_t row = first; row < args.row_end; row += kTileRows) {
     const size_t rest = args.row_end - row;
     const TileRows rows{row, rest < kTileRows ? rest : kTileRows};
-    multiply_tile<GenericFormat<kHasMin>>(args, rows, fold_elements(type),
-                                          [&](size_t column, FoldTile& tile) noexcept {
-                                            unpack_generic_tile(type, args, rows, column, tile);
-                                          });
+    multiply_tile<Format>(args, rows, fold_elements(type),
+                          [&](size_t column, FoldTile& tile) noexcept {
+                            unpack_generic_tile<Format>(type, args, rows, column, tile);
+                          });
   }
 }
 
@@ -182,6 +217,7 @@ class PackedProduct {
       prefetch(rows, group * rows.group_bytes, offset);
     }
     Format::unpack(packed, tile);
+    widen_scales<Format>(Format::kColumns, tile);
   }
 
   // The block column that the same group of this tile, or else of the next one, needs some time

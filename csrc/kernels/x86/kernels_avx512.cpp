@@ -1,17 +1,14 @@
 // The AVX-512 level with VNNI: every quantised product over 16 rows at a time.
-#include "kernels/generic/fill.inl.h"
 #include "kernels/levels.h"
-#include "kernels/x86/formats_avx512.inl.h"
+#include "kernels/x86/tile_avx512.inl.h"
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the tile
 
 namespace edgemoe::kernels {
 
 void fill_avx512(KernelTable& table) noexcept {
   fill_float_operations(table);
-  fill_quantised_products<GenericProduct>(table);
-  matmul_of(table, QuantType::kQ4_0) = PackedProduct<Q4_0Format>::multiply;
-  matmul_of(table, QuantType::kQ8_0) = PackedProduct<Q8_0Format>::multiply;
-  matmul_of(table, QuantType::kQ4_K) = PackedProduct<Q4_KFormat>::multiply;
-  matmul_of(table, QuantType::kQ6_K) = PackedProduct<Q6_KFormat>::multiply;
+  fill_tile_products(table);
 }
 
 }  // namespace edgemoe::kernels

@@ -4,58 +4,76 @@
 // sum(code * x) = sum((code + bias) * x) - bias * sum(x). All of it is exact modulo 2^32.
 #pragma once
 
-#include "kernels/x86/intrinsics.inl.h"
-
 #include "kernels/generic/fold.inl.h"
-#include "quant/unpack.h"
+#include "kernels/x86/vector_avx512.inl.h"
 
 namespace edgemoe::kernels {
 namespace {
 
-inline constexpr size_t kTileRows = 16;
+template <class Format>
 inline constexpr size_t kTileTokens = 8;
 inline constexpr size_t kLaneColumns = 4;  // codes in a 32-bit lane
 
 struct alignas(64) FoldTile {
-  uint32_t code[kMaxFold / kLaneColumns][kTileRows];  // code + bias
-  int32_t scale[kMaxFold / kSubBlock][kTileRows];     // one for each kSpan columns
+  uint32_t code[kMaxFold / kLaneColumns][kTileRows];  // with the tile's bias
+  int32_t scale[kMaxSpans][kTileRows];                // one for each kSpan columns
   // Of sub-blocks 2i and 2i + 1, as 16-bit halves; what multiplies two sums at once.
-  uint32_t scale_pair[kMaxFold / kSubBlock / 2][kTileRows];  // read when kBias is not 0
-  uint32_t min_pair[kMaxFold / kSubBlock / 2][kTileRows];    // read when kHasMin
+  uint32_t scale_pair[kMaxSpans / 2][kTileRows];  // read when the tile has a bias
+  uint32_t min_pair[kMaxSpans / 2][kTileRows];    // read when minima are scaled
   float d[kTileRows];
   float dmin[kTileRows];
+  ScaleBytes bytes;
 };
 
-// Any type, as scalar unpack gives it. The bias makes every int8 an unsigned byte.
-template <bool kMin>
-struct GenericFormat {
-  static constexpr size_t kColumns = 0;  // only known when the program runs
-  static constexpr size_t kSpan = kSubBlock;
-  static constexpr int kBias = 128;
-  static constexpr bool kScaled = true;
-  static constexpr bool kHasMin = kMin;
-};
+// Signed codes become unsigned by flipping their top bit, which adds 128.
+template <class Format>
+inline constexpr int kTileBias = Format::kSigned ? 128 : Format::kBias;
 
-inline uint32_t int16_pair(int low, int high) noexcept {
-  return (static_cast<uint32_t>(low) & 0xFFFFu) | (static_cast<uint32_t>(high) << 16);
+template <class Format>
+void store_codes(const CodeUnit& unit, size_t index, FoldTile& tile) noexcept {
+  for (size_t i = 0; i < kUnitVectors; ++i) {
+    Vector codes = unit.part[i];
+    if constexpr (Format::kSigned) codes = bit_xor(codes, splat_byte(0x80));
+    _mm512_store_si512(tile.code[kUnitVectors * index + i], codes);
+  }
 }
 
-inline void set_row(const UnpackedFold& fold, size_t columns, size_t row, FoldTile& tile) noexcept {
-  constexpr uint32_t kBiasInEachByte = 0x80808080u;
-  for (size_t lane = 0; lane < columns / kLaneColumns; ++lane) {
-    uint32_t codes;
-    __builtin_memcpy(&codes, fold.code + lane * kLaneColumns, sizeof(codes));
-    tile.code[lane][row] = codes ^ kBiasInEachByte;
+inline __m512i widened_rows(const int8_t (&bytes)[kTileGroups][kMaxSpans * kRowGroup],
+                            size_t span) noexcept {
+  int64_t low;
+  int64_t high;
+  __builtin_memcpy(&low, bytes[0] + span * kRowGroup, sizeof(low));
+  __builtin_memcpy(&high, bytes[1] + span * kRowGroup, sizeof(high));
+  return _mm512_cvtepi8_epi32(_mm_set_epi64x(high, low));
+}
+
+// Factors of sub-blocks 2i and 2i + 1: those of one span of 32 columns or of two of 16.
+template <size_t kSpan>
+void store_pairs(const int8_t (&bytes)[kTileGroups][kMaxSpans * kRowGroup], size_t columns,
+                 uint32_t (*pairs)[kTileRows]) noexcept {
+  constexpr __mmask32 kHighHalves = 0xAAAAAAAAu;
+  for (size_t i = 0; i < columns / 32; ++i) {
+    const __m512i first = widened_rows(bytes, kSpan == 32 ? i : 2 * i);
+    const __m512i second = kSpan == 32 ? first : widened_rows(bytes, 2 * i + 1);
+    _mm512_store_si512(pairs[i],
+                       _mm512_mask_blend_epi16(kHighHalves, first, _mm512_slli_epi32(second, 16)));
   }
-  const size_t sub_blocks = columns / kSubBlock;
-  for (size_t s = 0; s < sub_blocks; ++s) tile.scale[s][row] = fold.scale[s];
-  for (size_t s = 0; s < sub_blocks; s += 2) {
-    const bool pair = s + 1 < sub_blocks;  // a fold may be a single sub-block
-    tile.scale_pair[s / 2][row] = int16_pair(fold.scale[s], pair ? fold.scale[s + 1] : 0);
-    tile.min_pair[s / 2][row] = int16_pair(fold.min[s], pair ? fold.min[s + 1] : 0);
+  if (columns == kSubBlock) _mm512_store_si512(pairs[0], widened_rows(bytes, 0));
+}
+
+template <class Format>
+void widen_scales(size_t columns, FoldTile& tile) noexcept {
+  if constexpr (Format::kScaled) {
+    for (size_t span = 0; span < columns / Format::kSpan; ++span) {
+      _mm512_store_si512(tile.scale[span], widened_rows(tile.bytes.scale, span));
+    }
+    if constexpr (kTileBias<Format> != 0) {
+      store_pairs<Format::kSpan>(tile.bytes.scale, columns, tile.scale_pair);
+    }
   }
-  tile.d[row] = fold.d;
-  tile.dmin[row] = fold.dmin;
+  if constexpr (Format::kMinimum == Minimum::kScaled) {
+    store_pairs<Format::kSpan>(tile.bytes.min, columns, tile.min_pair);
+  }
 }
 
 inline __m512i load_lanes(const void* lanes) noexcept {
@@ -100,13 +118,24 @@ __m512i span_products(const __m512i* codes, __m512i scale, const int8_t* values)
 template <class Format>
 __m512i without_bias(const FoldTile& tile, size_t columns, const int16_t* x_sums,
                      __m512i sum) noexcept {
-  if constexpr (Format::kBias == 0) {
+  if constexpr (kTileBias<Format> == 0) {
     return sum;
   } else if constexpr (Format::kScaled) {
     const __m512i offset = weighted_sums(tile.scale_pair, columns, x_sums);
-    return _mm512_sub_epi32(sum, _mm512_mullo_epi32(offset, _mm512_set1_epi32(Format::kBias)));
+    return _mm512_sub_epi32(sum, _mm512_mullo_epi32(offset, _mm512_set1_epi32(kTileBias<Format>)));
   } else {  // 32 columns, every scale 1
-    return _mm512_dpwssd_epi32(sum, _mm512_set1_epi16(-Format::kBias), broadcast_4_bytes(x_sums));
+    return _mm512_dpwssd_epi32(sum, _mm512_set1_epi16(-kTileBias<Format>),
+                               broadcast_4_bytes(x_sums));
+  }
+}
+
+// sum over sub-blocks of min * (sum of the activations).
+template <class Format>
+__m512i minimum_sums(const FoldTile& tile, size_t columns, const int16_t* x_sums) noexcept {
+  if constexpr (Format::kMinimum == Minimum::kScaled) {
+    return weighted_sums(tile.min_pair, columns, x_sums);
+  } else {  // 32 columns
+    return _mm512_set1_epi32(x_sums[0] + x_sums[1]);
   }
 }
 
@@ -118,8 +147,8 @@ __m512 add_fold(const FoldTile& tile, size_t columns, const FoldActivations& x, 
   const __m512 d = _mm512_mul_ps(_mm512_load_ps(tile.d), scale);
   total = _mm512_fmadd_ps(d, _mm512_cvtepi32_ps(without_bias<Format>(tile, columns, x.sums, sum)),
                           total);
-  if constexpr (Format::kHasMin) {
-    const __m512i offset = weighted_sums(tile.min_pair, columns, x.sums);
+  if constexpr (Format::kMinimum != Minimum::kNone) {
+    const __m512i offset = minimum_sums<Format>(tile, columns, x.sums);
     const __m512 dmin = _mm512_mul_ps(_mm512_load_ps(tile.dmin), scale);
     total = _mm512_fnmadd_ps(dmin, _mm512_cvtepi32_ps(offset), total);
   }

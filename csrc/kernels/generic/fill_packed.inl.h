@@ -1,0 +1,26 @@
+// Fills a table with the products of a level that has a tile: those of the packed types, and of all
+// others through the scalar unpack.
+#pragma once
+
+#include "kernels/generic/fill.inl.h"
+#include "kernels/generic/formats_iq.inl.h"
+
+namespace edgemoe::kernels {
+namespace {
+
+template <class... Format>
+void set_packed_products(KernelTable& table) noexcept {
+  ((matmul_of(table, Format::kType) = PackedProduct<Format>::multiply), ...);
+}
+
+inline void fill_tile_products(KernelTable& table) noexcept {
+  fill_quantised_products<GenericProduct>(table);
+  set_packed_products<Q4_0Format, Q4_1Format, Q5_0Format, Q5_1Format, Q8_0Format>(table);
+  set_packed_products<Q2_KFormat, Q3_KFormat, Q4_KFormat, Q5_KFormat, Q6_KFormat>(table);
+  set_packed_products<IQ2_XXSFormat, IQ2_XSFormat, IQ2_SFormat>(table);
+  set_packed_products<IQ3_XXSFormat, IQ3_SFormat>(table);
+  set_packed_products<IQ4_NLFormat, IQ4_XSFormat, MXFP4Format>(table);
+}
+
+}  // namespace
+}  // namespace edgemoe::kernels
