@@ -22,7 +22,8 @@ constexpr PackedField kIQ2_XXSFields[] = {{0, 2, 2}, {2, 64, 8}};
 constexpr PackedField kIQ2_XSFields[] = {{0, 2, 2}, {66, 8, 1}, {2, 64, 8}};
 constexpr PackedField kIQ2_SFields[] = {{0, 2, 2}, {74, 8, 1}, {34, 32, 1}, {66, 8, 8}, {2, 32, 8}};
 constexpr PackedField kIQ3_XXSFields[] = {{0, 2, 2}, {66, 32, 4}, {2, 64, 8}};
-constexpr PackedField kIQ3_SFields[] = {{0, 2, 2}, {106, 4, 1}, {74, 32, 1}, {66, 8, 8}, {2, 64, 8}};
+constexpr PackedField kIQ3_SFields[] = {
+    {0, 2, 2}, {106, 4, 1}, {74, 32, 1}, {66, 8, 8}, {2, 64, 8}};
 constexpr PackedField kIQ4_NLFields[] = {{0, 2, 2}, {2, 16, 8}};
 constexpr PackedField kIQ4_XSFields[] = {{0, 2, 2}, {2, 2, 1}, {4, 4, 1}, {8, 128, 8}};
 constexpr PackedField kMXFP4Fields[] = {{0, 1, 1}, {1, 16, 8}};
