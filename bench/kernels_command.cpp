@@ -54,7 +54,7 @@ double time_vector_product(ThreadPool& pool, const kernels::KernelTable& table, 
       kernels::MatmulArgs part = args;
       part.row_begin = item * step;
       part.row_end = std::min<size_t>(shape.rows, (item + 1) * step);
-      table.matmul[static_cast<size_t>(shape.type)](part);
+      kernels::product_of(table, shape.type, part.num_tokens)(part);
     });
     seconds.push_back(
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());

@@ -13,5 +13,7 @@ function(edgemoe_add_isa_kernels target)
       -mavx2 -mfma -mf16c -mavx512f -mavx512vl -mavx512vnni)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512.cpp
       -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512_vector.cpp
+      -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
   endif()
 endfunction()

@@ -95,7 +95,7 @@ double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table
                              uint64_t columns, uint32_t num_tokens) {
   constexpr int kPasses = 5;
   constexpr double kPassSeconds = 0.02;
-  const kernels::MatmulFn multiply = table.matmul[static_cast<size_t>(type)];
+  const kernels::MatmulFn multiply = kernels::product_of(table, type, num_tokens);
   std::vector<MultiplyProbe> probes;
   probes.reserve(pool.num_threads());
   for (size_t i = 0; i < pool.num_threads(); ++i) probes.emplace_back(type, columns, num_tokens);

@@ -71,7 +71,7 @@ class Planner {
 
  private:
   uint64_t scratch(uint32_t batch) const {
-    return Workspace::bytes(spec_, batch) + RopeTable::bytes(spec_, batch) +
+    return Workspace::bytes(spec_, batch, plan_.num_threads) + RopeTable::bytes(spec_, batch) +
            Regrouper::scratch_bytes(longest_row_bytes(gguf_), plan_.num_threads) +
            kLogitCopies * spec_.vocab_size * sizeof(float) + plan_.num_threads * kThreadBytes +
            kReaderBytes + kSlackBytes;

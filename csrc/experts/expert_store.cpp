@@ -38,6 +38,7 @@ struct ExpertStore::Impl {
     demanded.reserve(layout.num_experts());
     ready.reserve(layout.num_experts());
     to_load.reserve(layout.num_experts());
+    in_use.reserve(layout.num_experts());
   }
 
   ExpertLayout layout;
@@ -56,8 +57,8 @@ struct ExpertStore::Impl {
   size_t ready_first = 0;
   std::vector<uint32_t> to_load;  // positions, from to_load_first on
   size_t to_load_first = 0;
-  size_t loading = 0;              // wanted loads on their way
-  std::optional<ExpertId> in_use;  // handed out last, pinned
+  size_t loading = 0;               // wanted loads on their way
+  std::vector<ReadyExpert> in_use;  // handed out last, pinned
 
   ReadQueue queue;  // last: its destructor waits for reads into the pool
 
@@ -156,25 +157,34 @@ struct ExpertStore::Impl {
   }
 
   void give_up_last() noexcept {
-    if (in_use) cache.unpin(*in_use);
-    in_use.reset();
+    for (const ReadyExpert& expert : in_use) cache.unpin(expert.id);
+    in_use.clear();
   }
 
-  std::optional<ReadyExpert> next() {
+  std::span<const ReadyExpert> next(Wait wait) {
     give_up_last();
     take_arrivals(Wait::kNo);
     start_loads();
-    while (ready_first == ready.size()) {
-      if (to_load_first == to_load.size() && loading == 0) return std::nullopt;
+    while (ready_first == ready.size() && wait == Wait::kAtLeastOne) {
+      if (to_load_first == to_load.size() && loading == 0) break;
       // Something is on its way: nothing is pinned now, so a load that found no room waits for one
       // that a dropped request left behind.
       take_arrivals(Wait::kAtLeastOne);
       start_loads();
     }
-    return hand_out(ready[ready_first++]);
+    for (size_t left = hand_out_count(); left > 0; --left) hand_out(ready[ready_first++]);
+    return in_use;
   }
 
-  ReadyExpert hand_out(uint32_t position) {
+  // Everything that is ready; but while loads wait for room, a part, because what is handed out
+  // keeps its slot until the next call and nothing would be read meanwhile.
+  size_t hand_out_count() const noexcept {
+    constexpr size_t kParts = 4;
+    const size_t count = ready.size() - ready_first;
+    return to_load_first == to_load.size() ? count : ceil_div(count, kParts);
+  }
+
+  void hand_out(uint32_t position) {
     ReadyExpert expert;
     expert.position = position;
     expert.id = {layer, demanded[position]};
@@ -187,8 +197,7 @@ struct ExpertStore::Impl {
       expert.matrices[i] = {slot + from.slot_offset, from.type, from.rows, from.columns,
                             from.scale};
     }
-    in_use = expert.id;
-    return expert;
+    in_use.push_back(expert);
   }
 
   void end_request() noexcept {
@@ -248,8 +257,8 @@ ExpertStore::Request::~Request() {
   if (store_ != nullptr) store_->end_request();
 }
 
-std::optional<ReadyExpert> ExpertStore::Request::next() {
-  return store_->next();
+std::span<const ReadyExpert> ExpertStore::Request::next(Wait wait) {
+  return store_->next(wait);
 }
 
 void ExpertStore::mark_regrouped(ExpertId id) noexcept {

@@ -1,8 +1,8 @@
 // Experts on demand: joins the layout, the cache and the read queue. One owner thread.
 //
 // A request names the experts that one layer needs now. Resident ones are handed out first, then
-// each as its reads finish; a pool too small for all of them works in waves, because handing out
-// the next expert gives up the one before. The caller takes every expert or drops the request.
+// those whose reads have finished; a pool too small for all of them works in waves, because handing
+// out the next experts gives up those before. The caller takes every expert or drops the request.
 #pragma once
 
 #include <array>
@@ -77,9 +77,10 @@ class ExpertStore {
     Request& operator=(Request&&) = delete;
     // Gives up what it holds; reads in flight finish into the cache.
     ~Request();
-    // The next expert, or empty when all were handed out. Sleeps until one is there.
+    // The experts that are there and were not handed out before. With kAtLeastOne it sleeps until
+    // there is one, and none means that all were handed out.
     // Errors: kIo naming layer, expert, file and cause; the store stays usable.
-    std::optional<ReadyExpert> next();
+    std::span<const ReadyExpert> next(Wait wait);
 
    private:
     friend class ExpertStore;

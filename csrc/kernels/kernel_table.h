@@ -73,7 +73,8 @@ enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai };
 
 struct KernelTable {
   const char* level;
-  MatmulFn matmul[kNumQuantTypes];  // never null
+  MatmulFn matmul[kNumQuantTypes];           // never null
+  MatmulFn multiply_vector[kNumQuantTypes];  // never null; the same for num_tokens == 1
   QuantizeFn quantize_block32;
   QuantizeFn quantize_block256;
   float (*dot)(const float* a, const float* b, size_t n) noexcept;
@@ -101,5 +102,10 @@ struct KernelTable {
   void (*store_kv)(KvType type, const float* x, size_t n, std::byte* out) noexcept;
   AttendFn attend;
 };
+
+inline MatmulFn product_of(const KernelTable& table, QuantType type, size_t num_tokens) noexcept {
+  const auto& products = num_tokens == 1 ? table.multiply_vector : table.matmul;
+  return products[static_cast<size_t>(type)];
+}
 
 }  // namespace edgemoe::kernels

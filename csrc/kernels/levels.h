@@ -7,9 +7,10 @@
 namespace edgemoe::kernels {
 
 void fill_scalar(KernelTable& table) noexcept;
-void fill_avx2(KernelTable& table) noexcept;          // AVX2, FMA, F16C
-void fill_avxvnni(KernelTable& table) noexcept;       // the above and AVX-VNNI
-void fill_avxvnni_evex(KernelTable& table) noexcept;  // the same, encoded as in AVX-512 VL, VNNI
-void fill_avx512(KernelTable& table) noexcept;        // AVX2 and AVX-512 F, BW, VL, DQ, VNNI
+void fill_avx2(KernelTable& table) noexcept;           // AVX2, FMA, F16C
+void fill_avxvnni(KernelTable& table) noexcept;        // the above and AVX-VNNI
+void fill_avxvnni_evex(KernelTable& table) noexcept;   // the same, encoded as in AVX-512 VL, VNNI
+void fill_avx512(KernelTable& table) noexcept;         // AVX2 and AVX-512 F, BW, VL, DQ, VNNI
+void fill_avx512_vector(KernelTable& table) noexcept;  // called by fill_avx512
 
 }  // namespace edgemoe::kernels

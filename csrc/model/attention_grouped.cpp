@@ -26,25 +26,18 @@ ProjectedRow projected_row(const AttentionSpec& attention) {
 void project(StepContext& step, const LayerWeights& weights, const ProjectedRow& place) {
   Workspace& work = step.work;
   const Compute& compute = step.compute;
-  const size_t rows = step.rows.size();
-  work.width_rows.set(work.normed, rows, step.spec.width);
+  work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
+  const auto part = [&](const MatrixView& matrix, const float* bias, size_t offset) {
+    return compute.product_of(matrix, bias, work.width_rows, work.projected + offset, place.size);
+  };
   if (weights.qkv) {
-    compute.multiply(weights.qkv, work.width_rows, work.projected, place.size);
-    add_bias(compute, weights.qkv_bias, place.size, work.projected, rows, place.size);
-    return;
+    const Product fused = part(weights.qkv, weights.qkv_bias, place.query);
+    return compute.multiply({&fused, 1});
   }
-  const struct {
-    const MatrixView& matrix;
-    const float* bias;
-    size_t offset;
-  } parts[] = {{weights.query, weights.query_bias, place.query},
-               {weights.key, weights.key_bias, place.key},
-               {weights.value, weights.value_bias, place.value}};
-  for (const auto& part : parts) {
-    float* out = work.projected + part.offset;
-    compute.multiply(part.matrix, work.width_rows, out, place.size);
-    add_bias(compute, part.bias, part.matrix.rows, out, rows, place.size);
-  }
+  const Product parts[] = {part(weights.query, weights.query_bias, place.query),
+                           part(weights.key, weights.key_bias, place.key),
+                           part(weights.value, weights.value_bias, place.value)};
+  compute.multiply(parts);
 }
 
 void norm_heads(const kernels::KernelTable& table, const AttentionSpec& attention, float epsilon,
@@ -130,9 +123,8 @@ void project_attended(StepContext& step, uint32_t layer, size_t attended_size) {
   const LayerWeights& weights = step.weights.layer(layer);
   Workspace& work = step.work;
   work.inner_rows.set(work.attended, step.rows.size(), attended_size);
-  step.compute.multiply(weights.attention_output, work.inner_rows, work.branch, step.spec.width);
-  add_bias(step.compute, weights.attention_output_bias, step.spec.width, work.branch,
-           step.rows.size(), step.spec.width);
+  step.compute.multiply(weights.attention_output, weights.attention_output_bias, work.inner_rows,
+                        work.branch, step.spec.width);
 }
 
 void attend_grouped(StepContext& step, uint32_t layer) {

@@ -39,19 +39,22 @@ void project(StepContext& step, uint32_t layer, const Arrays& arrays) {
   const size_t rows = step.rows.size();
   const size_t query_width = attention.num_heads * arrays.query_size;
   work.width_rows.set(work.normed, rows, step.spec.width);
-  compute.multiply(weights.latent_down, work.width_rows, arrays.latents, attention.key_size);
-  if (attention.query_rank == 0) {
-    compute.multiply(weights.query, work.width_rows, arrays.queries, query_width);
-    return;
-  }
-  compute.multiply(weights.query_down, work.width_rows, arrays.low_rank, attention.query_rank);
+  const bool low_rank = attention.query_rank != 0;
+  const Product down[] = {
+      compute.product_of(weights.latent_down, nullptr, work.width_rows, arrays.latents,
+                         attention.key_size),
+      compute.product_of(low_rank ? weights.query_down : weights.query, nullptr, work.width_rows,
+                         low_rank ? arrays.low_rank : arrays.queries,
+                         low_rank ? attention.query_rank : query_width)};
+  compute.multiply(down);
+  if (!low_rank) return;
   compute.pool().parallel_for(rows, [&](size_t row, size_t) {
     float* values = arrays.low_rank + row * attention.query_rank;
     compute.table().rms_norm(values, weights.query_down_norm, nullptr, attention.query_rank,
                              step.spec.norm_epsilon, values);
   });
   work.inner_rows.set(arrays.low_rank, rows, attention.query_rank);
-  compute.multiply(weights.query_up, work.inner_rows, arrays.queries, query_width);
+  compute.multiply(weights.query_up, nullptr, work.inner_rows, arrays.queries, query_width);
 }
 
 // Norm, rotation and caching of one row; its queries are split into content and rotated parts.

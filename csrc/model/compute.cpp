@@ -21,44 +21,54 @@ void Compute::multiply_rows(const Product& product, size_t row_begin,
   args.out_stride = product.out_stride;
   args.row_begin = row_begin;
   args.row_end = row_end;
-  table_.matmul[static_cast<size_t>(matrix.type)](args);
-  if (matrix.scale == 1.0f) return;
+  kernels::product_of(table_, matrix.type, args.num_tokens)(args);
   for (size_t token = 0; token < product.num_tokens; ++token) {
-    table_.scale(matrix.scale, row_end - row_begin,
-                 product.out + token * product.out_stride + row_begin);
+    float* out = product.out + token * product.out_stride + row_begin;
+    if (matrix.scale != 1.0f) table_.scale(matrix.scale, row_end - row_begin, out);
+    if (product.bias != nullptr) table_.add(product.bias + row_begin, row_end - row_begin, out);
   }
 }
 
 size_t Compute::rows_per_item(size_t rows) const noexcept {
-  constexpr size_t kItemsPerThread = 4;
-  constexpr size_t kItemRows = 2 * kRowGroup;  // the widest kernels take two groups at a time
+  constexpr size_t kItemsPerThread = 8;
   const size_t items = pool_.num_threads() == 1 ? 1 : pool_.num_threads() * kItemsPerThread;
-  return align_up(ceil_div(rows, items), kItemRows);
+  return align_up(ceil_div(rows, items), kItemRowsMultiple);
 }
 
-void Compute::multiply(const Product& product) const {
-  const size_t rows = product.matrix->rows;
-  const size_t step = rows_per_item(rows);
-  pool_.parallel_for(ceil_div(rows, step), [&](size_t item, size_t) {
-    multiply_rows(product, item * step, std::min(rows, (item + 1) * step));
+void Compute::multiply(std::span<const Product> products) const {
+  size_t total = 0;
+  for (const Product& product : products) total += product.matrix->rows;
+  const size_t step = rows_per_item(total);
+  size_t items = 0;
+  for (const Product& product : products) items += ceil_div(product.matrix->rows, step);
+  pool_.parallel_for(items, [&](size_t item, size_t) {
+    for (const Product& product : products) {
+      const size_t rows = product.matrix->rows;
+      const size_t product_items = ceil_div(rows, step);
+      if (item < product_items) {
+        return multiply_rows(product, item * step, std::min(rows, (item + 1) * step));
+      }
+      item -= product_items;
+    }
   });
 }
 
-void Compute::multiply(const MatrixView& matrix, ActivationRows& x, float* out,
+void Compute::multiply(const MatrixView& matrix, const float* bias, ActivationRows& x, float* out,
                        size_t out_stride) const {
+  const Product product = product_of(matrix, bias, x, out, out_stride);
+  multiply({&product, 1});
+}
+
+Product Compute::product_of(const MatrixView& matrix, const float* bias, ActivationRows& x,
+                            float* out, size_t out_stride) const {
   Product product;
   product.matrix = &matrix;
   product.x = x.as(traits(matrix.type).activations, table_, pool_);
   product.num_tokens = x.rows();
+  product.bias = bias;
   product.out = out;
   product.out_stride = out_stride;
-  multiply(product);
-}
-
-void add_bias(const Compute& compute, const float* bias, size_t size, float* rows, size_t num_rows,
-              size_t stride) {
-  if (bias == nullptr) return;
-  for (size_t row = 0; row < num_rows; ++row) compute.table().add(bias, size, rows + row * stride);
+  return product;
 }
 
 }  // namespace edgemoe

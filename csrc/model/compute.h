@@ -7,16 +7,22 @@
 #include "base/thread_pool.h"
 #include "kernels/kernel_table.h"
 #include "model/activation_rows.h"
+#include "quant/layout.h"
 #include "weights/matrix.h"
 
 namespace edgemoe {
 
-// A product y = W x for some rows of activations. Row t of the result is at out + t * out_stride.
+// Rows of a work item come in this multiple: the widest kernels take two row groups at a time.
+inline constexpr size_t kItemRowsMultiple = 2 * kRowGroup;
+
+// A product y = W x + bias for some rows of activations. Row t of the result is at
+// out + t * out_stride.
 struct Product {
   const MatrixView* matrix = nullptr;
   Activations x;
   const uint32_t* token_index = nullptr;  // row of x for result row t; null: t
   size_t num_tokens = 0;
+  const float* bias = nullptr;  // [matrix->rows], may be null
   float* out = nullptr;
   size_t out_stride = 0;
 };
@@ -30,22 +36,21 @@ class Compute {
 
   // Rows [row_begin, row_end) on the calling thread. Requires: as MatmulArgs.
   void multiply_rows(const Product& product, size_t row_begin, size_t row_end) const noexcept;
-  // All rows, on all threads.
-  void multiply(const Product& product) const;
+  // All rows of all products, on all threads, as one list of work.
+  void multiply(std::span<const Product> products) const;
   // The usual case: every row of `x`, result rows one after another with `out_stride`.
-  void multiply(const MatrixView& matrix, ActivationRows& x, float* out, size_t out_stride) const;
+  void multiply(const MatrixView& matrix, const float* bias, ActivationRows& x, float* out,
+                size_t out_stride) const;
+  Product product_of(const MatrixView& matrix, const float* bias, ActivationRows& x, float* out,
+                     size_t out_stride) const;
 
-  // Rows of a matrix that one work item takes: a multiple of the row group, small enough that
-  // threads end together.
+  // Rows that one work item takes when `rows` are shared out: a multiple of kItemRowsMultiple,
+  // small enough that threads end together.
   size_t rows_per_item(size_t rows) const noexcept;
 
  private:
   ThreadPool& pool_;
   const kernels::KernelTable& table_;
 };
-
-// Adds `bias` (may be null) to each of `num_rows` rows.
-void add_bias(const Compute& compute, const float* bias, size_t size, float* rows, size_t num_rows,
-              size_t stride);
 
 }  // namespace edgemoe

@@ -3,82 +3,18 @@
 #include <algorithm>
 #include <cstring>
 
-#include "base/units.h"
+#include "model/gated_network.h"
 
 namespace edgemoe {
 namespace {
-
-// A gated network down(activation(gate x) * up x) on some rows.
-struct GatedNetwork {
-  MatrixView gate, up, down;
-  const float* gate_bias = nullptr;
-  const float* up_bias = nullptr;
-  const float* down_bias = nullptr;
-};
-
-// The rows that a network computes: rows of `x` named by token_index (null: the first ones).
-struct NetworkRows {
-  ActivationRows* x = nullptr;
-  const uint32_t* token_index = nullptr;
-  size_t count = 0;
-  float* out = nullptr;  // [count][width]
-};
-
-Product product_of(const StepContext& step, const MatrixView& matrix, const NetworkRows& rows,
-                   float* out) {
-  Product product;
-  product.matrix = &matrix;
-  product.x =
-      rows.x->as(traits(matrix.type).activations, step.compute.table(), step.compute.pool());
-  product.token_index = rows.token_index;
-  product.num_tokens = rows.count;
-  product.out = out;
-  product.out_stride = matrix.rows;
-  return product;
-}
-
-// Gate, up and activation in one pass of the threads: each item finishes its own rows of the
-// matrices, and nothing waits in between.
-void compute_hidden(const StepContext& step, const GatedNetwork& network, const NetworkRows& rows) {
-  const kernels::KernelTable& table = step.compute.table();
-  Workspace& work = step.work;
-  const size_t width = network.gate.rows;
-  const Product gate = product_of(step, network.gate, rows, work.gate);
-  const Product up = product_of(step, network.up, rows, work.up);
-  const size_t step_rows = step.compute.rows_per_item(width);
-  step.compute.pool().parallel_for(ceil_div(width, step_rows), [&](size_t item, size_t) {
-    const size_t begin = item * step_rows;
-    const size_t end = std::min(width, begin + step_rows);
-    step.compute.multiply_rows(gate, begin, end);
-    step.compute.multiply_rows(up, begin, end);
-    for (size_t token = 0; token < rows.count; ++token) {
-      float* gates = work.gate + token * width + begin;
-      float* ups = work.up + token * width + begin;
-      if (network.gate_bias != nullptr) table.add(network.gate_bias + begin, end - begin, gates);
-      if (network.up_bias != nullptr) table.add(network.up_bias + begin, end - begin, ups);
-      table.gated_activation(step.spec.activation, gates, ups, end - begin,
-                             step.spec.activation_limit, gates);
-    }
-  });
-}
-
-void compute_network(const StepContext& step, const GatedNetwork& network,
-                     const NetworkRows& rows) {
-  Workspace& work = step.work;
-  compute_hidden(step, network, rows);
-  work.inner_rows.set(work.gate, rows.count, network.gate.rows);
-  step.compute.multiply(network.down, work.inner_rows, rows.out, step.spec.width);
-  add_bias(step.compute, network.down_bias, step.spec.width, rows.out, rows.count, step.spec.width);
-}
 
 void route_rows(StepContext& step, uint32_t layer) {
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
   const RouterSpec& router = step.spec.router;
   const size_t rows = step.rows.size();
-  step.compute.multiply(weights.router, work.width_rows, work.router_logits, router.num_experts);
-  add_bias(step.compute, weights.router_bias, router.num_experts, work.router_logits, rows,
-           router.num_experts);
+  step.compute.multiply(weights.router, weights.router_bias, work.width_rows, work.router_logits,
+                        router.num_experts);
   for (size_t row = 0; row < rows; ++row) {
     route(router, step.compute.table(),
           {work.router_logits + row * router.num_experts, router.num_experts},
@@ -128,34 +64,53 @@ void regroup_expert(const ReadyExpert& expert, ExpertStore& store, Regrouper& re
   store.mark_regrouped(expert.id);
 }
 
-GatedNetwork network_of(const LayerWeights& weights, const ReadyExpert& ready, size_t width,
-                        size_t hidden) {
-  const auto row_of = [&](const float* biases, size_t size) {
-    return biases == nullptr ? nullptr : biases + ready.id.expert * size;
-  };
+GatedNetwork network_of(const LayerWeights& weights, const ReadyExpert& ready) {
   GatedNetwork network;
   network.gate = ready.matrices[static_cast<size_t>(ExpertMatrix::kGate)];
   network.up = ready.matrices[static_cast<size_t>(ExpertMatrix::kUp)];
   network.down = ready.matrices[static_cast<size_t>(ExpertMatrix::kDown)];
-  network.gate_bias = row_of(weights.expert_gate_bias, hidden);
-  network.up_bias = row_of(weights.expert_up_bias, hidden);
-  network.down_bias = row_of(weights.expert_down_bias, width);
+  const auto row_of = [&](const float* biases, const MatrixView& matrix) {
+    return biases == nullptr ? nullptr : biases + ready.id.expert * matrix.rows;
+  };
+  network.gate_bias = row_of(weights.expert_gate_bias, network.gate);
+  network.up_bias = row_of(weights.expert_up_bias, network.up);
+  network.down_bias = row_of(weights.expert_down_bias, network.down);
   return network;
 }
 
-void compute_shared(StepContext& step, uint32_t layer) {
+NetworkJob shared_job(const StepContext& step, const LayerWeights& weights) {
+  NetworkJob job;
+  job.network = {weights.shared_gate, weights.shared_up, weights.shared_down};
+  job.x = &step.work.width_rows;
+  job.num_rows = step.rows.size();
+  job.hidden = step.work.hidden;
+  job.out = step.work.branch;
+  return job;
+}
+
+// The results go to their places in expert_out.
+NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert& ready) {
   Workspace& work = step.work;
-  const LayerWeights& weights = step.weights.layer(layer);
+  const FfnSpec& ffn = step.spec.layers[layer].ffn;
+  const uint32_t first = work.first_of_expert[ready.id.expert];
+  const bool scaled = step.spec.router.weight_before_ffn;
+  NetworkJob job;
+  job.network = network_of(step.weights.layer(layer), ready);
+  job.x = scaled ? &work.scaled_rows : &work.width_rows;
+  job.token_index = (scaled ? work.own_index : work.expert_rows).data() + first;
+  job.num_rows = work.first_of_expert[ready.id.expert + 1] - first;
+  job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
+               hidden_place(first, ready.id.expert, ffn.width);
+  job.out = work.expert_out + size_t{first} * step.spec.width;
+  return job;
+}
+
+// Multiplies the shared expert's output by the sigmoid of its own router.
+void weigh_shared(StepContext& step, const LayerWeights& weights) {
+  Workspace& work = step.work;
   const size_t width = step.spec.width;
   const size_t rows = step.rows.size();
-  if (step.spec.layers[layer].ffn.shared_width == 0) {
-    std::memset(work.branch, 0, rows * width * sizeof(float));
-    return;
-  }
-  const GatedNetwork network{weights.shared_gate, weights.shared_up, weights.shared_down};
-  compute_network(step, network, {&work.width_rows, nullptr, rows, work.branch});
-  if (!weights.shared_router) return;
-  step.compute.multiply(weights.shared_router, work.width_rows, work.shared_weights, 1);
+  step.compute.multiply(weights.shared_router, nullptr, work.width_rows, work.shared_weights, 1);
   step.compute.table().sigmoid(work.shared_weights, rows);
   for (size_t row = 0; row < rows; ++row) {
     step.compute.table().scale(work.shared_weights[row], width, work.branch + row * width);
@@ -175,19 +130,6 @@ void scale_inputs(StepContext& step) {
     work.routed[i].weight = 1.0f;
   });
   work.scaled_rows.set(work.scaled_input, num_routed, width);
-}
-
-// The rows of one expert, whose results go to their places in expert_out.
-NetworkRows rows_of_expert(const StepContext& step, uint32_t expert) {
-  Workspace& work = step.work;
-  const uint32_t first = work.first_of_expert[expert];
-  NetworkRows rows;
-  rows.count = work.first_of_expert[expert + 1] - first;
-  rows.out = work.expert_out + size_t{first} * step.spec.width;
-  const bool scaled = step.spec.router.weight_before_ffn;
-  rows.x = scaled ? &work.scaled_rows : &work.width_rows;
-  rows.token_index = (scaled ? work.own_index : work.expert_rows).data() + first;
-  return rows;
 }
 
 // branch += sum over ranks, in rank order, whatever the order in which the experts arrived.
@@ -210,24 +152,41 @@ void dense_ffn(StepContext& step, uint32_t layer) {
   const LayerWeights& weights = step.weights.layer(layer);
   Workspace& work = step.work;
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
-  const GatedNetwork network{weights.ffn_gate, weights.ffn_up, weights.ffn_down};
-  compute_network(step, network, {&work.width_rows, nullptr, step.rows.size(), work.branch});
+  NetworkJob job;
+  job.network = {weights.ffn_gate, weights.ffn_up, weights.ffn_down};
+  job.x = &work.width_rows;
+  job.num_rows = step.rows.size();
+  job.hidden = work.hidden;
+  job.out = work.branch;
+  compute_networks(step, {&job, 1});
 }
 
 void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& regrouper) {
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
+  const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
   route_rows(step, layer);
   group_by_expert(step);
   if (step.spec.router.weight_before_ffn) scale_inputs(step);
   auto request = store.request(layer, work.needed_experts);
-  compute_shared(step, layer);  // while the reads run
-  while (const std::optional<ReadyExpert> ready = request.next()) {
-    regroup_expert(*ready, store, regrouper);
-    const size_t hidden = step.spec.layers[layer].ffn.width;
-    compute_network(step, network_of(weights, *ready, step.spec.width, hidden),
-                    rows_of_expert(step, ready->id.expert));
+  // First what is in memory, with the shared expert, while the reads run; then whatever arrives.
+  work.jobs.clear();
+  if (has_shared) work.jobs.push_back(shared_job(step, weights));
+  std::span<const ReadyExpert> ready = request.next(Wait::kNo);
+  do {
+    for (const ReadyExpert& expert : ready) {
+      regroup_expert(expert, store, regrouper);
+      work.jobs.push_back(expert_job(step, layer, expert));
+    }
+    compute_networks(step, work.jobs);
+    work.jobs.clear();
+    ready = request.next(Wait::kAtLeastOne);
+  } while (!ready.empty());
+  if (!has_shared) {
+    std::memset(work.branch, 0, step.rows.size() * step.spec.width * sizeof(float));
+  } else if (weights.shared_router) {
+    weigh_shared(step, weights);
   }
   add_experts(step);
 }

@@ -78,7 +78,7 @@ void compute_logits(Model& model, size_t first, size_t count, float* out) {
              model.weights.output_norm_bias(), work.normed + row * width);
   });
   work.width_rows.set(work.normed, count, width);
-  model.compute.multiply(model.weights.output(), work.width_rows, out, vocab_size);
+  model.compute.multiply(model.weights.output(), nullptr, work.width_rows, out, vocab_size);
   const kernels::KernelTable& table = model.compute.table();
   const size_t total = count * vocab_size;
   if (model.spec.logit_scale != 1.0f) table.scale(model.spec.logit_scale, total, out);

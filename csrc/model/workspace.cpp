@@ -45,9 +45,11 @@ WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept {
   sizes.scaled_inputs = spec.router.weight_before_ffn ? spec.router.num_used : 0;
   for (const LayerSpec& layer : spec.layers) {
     add_attention(layer.attention, sizes);
-    grow(sizes.hidden, std::max(layer.ffn.width, layer.ffn.shared_width));
+    const FfnSpec& ffn = layer.ffn;
+    grow(sizes.hidden, ffn.kind == FfnKind::kMoe
+                           ? uint64_t{sizes.num_used} * ffn.width + ffn.shared_width
+                           : ffn.width);
   }
-  grow(sizes.inner, sizes.hidden);
   return sizes;
 }
 
@@ -73,7 +75,7 @@ uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
   Carver carver(nullptr);
   for (const size_t size :
        {sizes.width, sizes.width, sizes.projected, sizes.absorbed, sizes.attended, sizes.context,
-        sizes.width, sizes.hidden, sizes.hidden, sizes.num_experts, sizes.num_used * sizes.width,
+        sizes.width, sizes.num_experts, sizes.num_used * sizes.width,
         sizes.scaled_inputs * sizes.width, size_t{1}}) {
     carver.floats(uint64_t{batch} * size);
   }
@@ -83,16 +85,22 @@ uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
 
 }  // namespace
 
-uint64_t Workspace::bytes(const ModelSpec& spec, size_t batch) {
+// Of the networks of a layer: rows, and the places of all its jobs.
+uint64_t hidden_buffer_bytes(const WorkspaceSizes& sizes, size_t batch) {
+  return hidden_place(batch * sizes.hidden, sizes.num_experts + 2, 1);
+}
+
+uint64_t Workspace::bytes(const ModelSpec& spec, size_t batch, size_t num_threads) {
   const WorkspaceSizes sizes = workspace_sizes(spec);
   const uint64_t routing = batch * sizes.num_used * (sizeof(RoutedExpert) + 3 * sizeof(uint32_t)) +
                            2 * sizes.num_experts * sizeof(uint32_t);
-  return float_bytes(sizes, batch) + ActivationRows::bytes(batch, sizes.width) +
-         ActivationRows::bytes(batch, sizes.inner) +
+  return float_bytes(sizes, batch) + hidden_buffer_bytes(sizes, batch) +
+         num_threads * network_scratch_bytes() + (sizes.num_experts + 1) * sizeof(NetworkJob) +
+         ActivationRows::bytes(batch, sizes.width) + ActivationRows::bytes(batch, sizes.inner) +
          ActivationRows::bytes(batch * sizes.scaled_inputs, sizes.width) + routing;
 }
 
-Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
+Workspace::Workspace(const ModelSpec& spec, size_t batch_rows, size_t num_threads)
     : batch(batch_rows),
       sizes(workspace_sizes(spec)),
       routed(batch_rows * sizes.num_used),
@@ -104,7 +112,11 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
       width_rows(batch_rows, sizes.width),
       inner_rows(batch_rows, sizes.inner),
       scaled_rows(batch_rows * sizes.scaled_inputs, sizes.width),
-      buffer_(float_bytes(sizes, batch_rows)) {
+      buffer_(float_bytes(sizes, batch_rows)),
+      hidden_buffer_(hidden_buffer_bytes(sizes, batch_rows)),
+      scratch_(num_threads * network_scratch_bytes()) {
+  jobs.reserve(sizes.num_experts + 1);
+  hidden = hidden_buffer_.data();
   needed_experts.reserve(sizes.num_experts);
   std::iota(own_index.begin(), own_index.end(), 0u);
   Carver carver(buffer_.data());
@@ -115,13 +127,15 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows)
   attended = carver.floats(batch * sizes.attended);
   context = carver.floats(batch * sizes.context);
   branch = carver.floats(batch * sizes.width);
-  gate = carver.floats(batch * sizes.hidden);
-  up = carver.floats(batch * sizes.hidden);
   router_logits = carver.floats(batch * sizes.num_experts);
   expert_out = carver.floats(batch * sizes.num_used * sizes.width);
   scaled_input = carver.floats(batch * sizes.scaled_inputs * sizes.width);
   shared_weights = carver.floats(batch);
   selection = carver.floats(sizes.num_experts);
+}
+
+float* Workspace::network_scratch(size_t worker) noexcept {
+  return reinterpret_cast<float*>(scratch_.data() + worker * network_scratch_bytes());
 }
 
 }  // namespace edgemoe

@@ -7,6 +7,7 @@
 #include "base/aligned_buffer.h"
 #include "experts/expert_store.h"
 #include "model/activation_rows.h"
+#include "model/gated_network.h"
 #include "model/model_spec.h"
 #include "model/router.h"
 
@@ -19,7 +20,7 @@ struct WorkspaceSizes {
   size_t absorbed = 0;   // kLatent: queries against the cache, of all heads
   size_t attended = 0;   // attention result before the output projection
   size_t context = 0;    // kLatent: result of attention before decompression
-  size_t hidden = 0;     // of a feed-forward network
+  size_t hidden = 0;     // of the feed-forward networks that a row goes through
   size_t inner = 0;      // widest row that is multiplied besides `width`
   size_t num_experts = 0;
   size_t num_used = 0;
@@ -29,8 +30,10 @@ WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept;
 
 class Workspace {
  public:
-  static uint64_t bytes(const ModelSpec& spec, size_t batch);
-  Workspace(const ModelSpec& spec, size_t batch);
+  static uint64_t bytes(const ModelSpec& spec, size_t batch, size_t num_threads);
+  Workspace(const ModelSpec& spec, size_t batch, size_t num_threads);
+
+  float* network_scratch(size_t worker) noexcept;  // network_scratch_bytes() each
 
   size_t batch;
   WorkspaceSizes sizes;
@@ -42,8 +45,6 @@ class Workspace {
   float* attended;
   float* context;
   float* branch;                      // what attention or FFN adds to the stream, width
-  float* gate;                        // hidden
-  float* up;                          // hidden
   float* router_logits;               // num_experts
   float* expert_out;                  // [batch * num_used][width]
   float* scaled_input;                // [batch * scaled_inputs][width], in the order of expert_rows
@@ -55,6 +56,8 @@ class Workspace {
   std::vector<uint32_t> place_of_routed;  // index into expert_rows and expert_out
   std::vector<uint32_t> first_of_expert;  // [num_experts + 1]
   std::vector<ExpertDemand> needed_experts;
+  std::vector<NetworkJob> jobs;     // capacity: every expert and the shared one
+  std::byte* hidden;                // between up and down of all networks of a layer
   std::vector<uint32_t> positions;  // of the step's rows
   ActivationRows width_rows;        // rows of `width` elements
   ActivationRows inner_rows;        // rows of other sizes
@@ -62,6 +65,8 @@ class Workspace {
 
  private:
   AlignedBuffer buffer_;
+  AlignedBuffer hidden_buffer_;
+  AlignedBuffer scratch_;
 };
 
 }  // namespace edgemoe

@@ -16,4 +16,12 @@ struct MatrixView {
   explicit operator bool() const noexcept { return data != nullptr; }
 };
 
+// The rows from `first` on, a matrix of its own. Requires: first is a multiple of kRowGroup.
+inline MatrixView rows_from(const MatrixView& matrix, size_t first) noexcept {
+  MatrixView part = matrix;
+  part.data += first * row_bytes(matrix.type, matrix.columns);
+  part.rows -= first;
+  return part;
+}
+
 }  // namespace edgemoe

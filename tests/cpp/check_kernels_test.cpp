@@ -178,7 +178,7 @@ void multiply_in_pieces(const KernelTable& table, QuantType type, MatmulArgs arg
     const size_t groups = 1 + below(random, 4);
     args.row_begin = row;
     args.row_end = std::min(args.rows, row + groups * kRowGroup);
-    table.matmul[static_cast<size_t>(type)](args);
+    product_of(table, type, args.num_tokens)(args);
     row = args.row_end;
   }
 }

@@ -84,20 +84,27 @@ class Fixture {
     std::set<uint32_t> seen;
     store_->begin_step();
     auto request = store_->request(layer, demands);
-    while (const std::optional<ReadyExpert> ready = request.next()) {
-      CHECK(seen.insert(ready->id.expert).second);
-      CHECK_EQUAL(ready->id.layer, layer);
-      CHECK_EQUAL(experts[ready->position], ready->id.expert);
-      for (size_t matrix = 0; matrix < kNumExpertMatrices; ++matrix) {
-        const uint64_t offset = offset_of(layer, ready->id.expert, matrix);
-        CHECK(std::memcmp(ready->matrices[matrix].data, temporary_.data() + offset, kMatrixBytes) ==
-              0);
-      }
+    for (auto ready = request.next(Wait::kNo);;) {
+      for (const ReadyExpert& expert : ready) check(layer, experts, expert, seen);
+      ready = request.next(Wait::kAtLeastOne);
+      if (ready.empty()) break;
     }
     return seen;
   }
 
  private:
+  void check(uint32_t layer, const std::vector<uint32_t>& experts, const ReadyExpert& ready,
+             std::set<uint32_t>& seen) {
+    CHECK(seen.insert(ready.id.expert).second);
+    CHECK_EQUAL(ready.id.layer, layer);
+    CHECK_EQUAL(experts[ready.position], ready.id.expert);
+    for (size_t matrix = 0; matrix < kNumExpertMatrices; ++matrix) {
+      const uint64_t offset = offset_of(layer, ready.id.expert, matrix);
+      CHECK(std::memcmp(ready.matrices[matrix].data, temporary_.data() + offset, kMatrixBytes) ==
+            0);
+    }
+  }
+
   TemporaryFile temporary_;
   std::string backend_;
   std::vector<File> files_;
@@ -165,7 +172,7 @@ TEST("the mark of a regrouped expert lasts until its slot is read again") {
   const std::vector<ExpertDemand> demand = {{3, 1.0f}};
   const auto is_regrouped = [&] {
     auto request = fixture.store().request(0, demand);
-    const bool regrouped = request.next()->regrouped;
+    const bool regrouped = request.next(Wait::kAtLeastOne)[0].regrouped;
     fixture.store().mark_regrouped({0, 3});
     return regrouped;
   };
@@ -202,7 +209,7 @@ TEST("a request that is dropped leaves its reads to finish into the cache") {
       for (const uint32_t expert : kAll) demands.push_back({expert, 1.0f});
       {
         auto request = fixture.store().request(static_cast<uint32_t>(round) % kLayers, demands);
-        if (round % 2 == 1) request.next();
+        if (round % 2 == 1) request.next(Wait::kAtLeastOne);
       }
       CHECK(fixture.run(1, kAll) == kAllSet);
     }

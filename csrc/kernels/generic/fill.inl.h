@@ -10,15 +10,17 @@
 namespace edgemoe::kernels {
 namespace {
 
-inline MatmulFn& matmul_of(KernelTable& table, QuantType type) noexcept {
-  return table.matmul[static_cast<size_t>(type)];
+// For one token and for many.
+inline void set_product(KernelTable& table, QuantType type, MatmulFn product) noexcept {
+  table.matmul[static_cast<size_t>(type)] = product;
+  table.multiply_vector[static_cast<size_t>(type)] = product;
 }
 
 // Everything but the products of quantised types.
 inline void fill_float_operations(KernelTable& table) noexcept {
-  matmul_of(table, QuantType::kF32) = matmul_float<F32Element, 4>;
-  matmul_of(table, QuantType::kF16) = matmul_float<F16Element, 2>;
-  matmul_of(table, QuantType::kBF16) = matmul_float<Bf16Element, 2>;
+  set_product(table, QuantType::kF32, matmul_float<F32Element, 4>);
+  set_product(table, QuantType::kF16, matmul_float<F16Element, 2>);
+  set_product(table, QuantType::kBF16, matmul_float<Bf16Element, 2>);
   table.quantize_block32 = quantize_rows<32>;
   table.quantize_block256 = quantize_rows<256>;
   table.dot = dot;
@@ -40,9 +42,9 @@ inline void fill_float_operations(KernelTable& table) noexcept {
 // `multiply`, because a function template cannot be a template argument.
 template <template <QuantType> class kMatmul>
 void fill_quantised_products(KernelTable& table) noexcept {
-#define EDGEMOE_QUANT_TYPE(name, id, elements, bytes, encoding)                   \
-  if constexpr (ActivationEncoding::encoding != ActivationEncoding::kF32) {       \
-    matmul_of(table, QuantType::k##name) = kMatmul<QuantType::k##name>::multiply; \
+#define EDGEMOE_QUANT_TYPE(name, id, elements, bytes, encoding)                    \
+  if constexpr (ActivationEncoding::encoding != ActivationEncoding::kF32) {        \
+    set_product(table, QuantType::k##name, kMatmul<QuantType::k##name>::multiply); \
   }
 #include "quant/quant_types.def"
 #undef EDGEMOE_QUANT_TYPE

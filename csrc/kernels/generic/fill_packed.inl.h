@@ -9,17 +9,23 @@ namespace edgemoe::kernels {
 namespace {
 
 template <class... Format>
-void set_packed_products(KernelTable& table) noexcept {
-  ((matmul_of(table, Format::kType) = PackedProduct<Format>::multiply), ...);
+void set_products(MatmulFn* products) noexcept {
+  ((products[static_cast<size_t>(Format::kType)] = PackedProduct<Format>::multiply), ...);
 }
 
+inline void set_packed_products(MatmulFn* products) noexcept {
+  set_products<Q4_0Format, Q4_1Format, Q5_0Format, Q5_1Format, Q8_0Format>(products);
+  set_products<Q2_KFormat, Q3_KFormat, Q4_KFormat, Q5_KFormat, Q6_KFormat>(products);
+  set_products<IQ2_XXSFormat, IQ2_XSFormat, IQ2_SFormat>(products);
+  set_products<IQ3_XXSFormat, IQ3_SFormat>(products);
+  set_products<IQ4_NLFormat, IQ4_XSFormat, MXFP4Format>(products);
+}
+
+// A tile serves one token as well as many, until a level says otherwise.
 inline void fill_tile_products(KernelTable& table) noexcept {
   fill_quantised_products<GenericProduct>(table);
-  set_packed_products<Q4_0Format, Q4_1Format, Q5_0Format, Q5_1Format, Q8_0Format>(table);
-  set_packed_products<Q2_KFormat, Q3_KFormat, Q4_KFormat, Q5_KFormat, Q6_KFormat>(table);
-  set_packed_products<IQ2_XXSFormat, IQ2_XSFormat, IQ2_SFormat>(table);
-  set_packed_products<IQ3_XXSFormat, IQ3_SFormat>(table);
-  set_packed_products<IQ4_NLFormat, IQ4_XSFormat, MXFP4Format>(table);
+  set_packed_products(table.matmul);
+  set_packed_products(table.multiply_vector);
 }
 
 }  // namespace

@@ -168,9 +168,9 @@ struct GenericProduct {
   }
 };
 
-// Folds are short against the time that memory takes, and the fields of a block are read out of
-// order, which hides the stream from the hardware's own prefetch.
-inline constexpr size_t kPrefetchBytes = 4096;
+// A tile is read in pieces of its row groups, out of order within a block column, which hides the
+// stream from the hardware's own prefetch; so the next tile is prefetched in the order of memory,
+// as much of it with each block column as that has bytes.
 inline constexpr size_t kCacheLine = 64;
 
 inline void prefetch_bytes(const std::byte* from, size_t bytes) noexcept {
@@ -214,20 +214,12 @@ class PackedProduct {
     for (size_t g = 0; g < kTileGroups; ++g) {
       const size_t group = g < rows.groups ? g : rows.groups - 1;
       packed.group[g] = rows.weights + group * rows.group_bytes + offset;
-      prefetch(rows, group * rows.group_bytes, offset);
     }
+    constexpr size_t kBytes = kTileGroups * kBlockColumnBytes;
+    const size_t ahead = kTileGroups * (rows.group_bytes + offset);
+    if (ahead + kBytes <= rows.readable_bytes) prefetch_bytes(rows.weights + ahead, kBytes);
     Format::unpack(packed, tile);
     widen_scales<Format>(Format::kColumns, tile);
-  }
-
-  // The block column that the same group of this tile, or else of the next one, needs some time
-  // later.
-  static void prefetch(const PackedRows& rows, size_t group, size_t offset) noexcept {
-    const size_t distance = kPrefetchBytes < rows.group_bytes ? kPrefetchBytes : rows.group_bytes;
-    size_t ahead = group + offset + distance;
-    if (offset + distance >= rows.group_bytes) ahead += (kTileGroups - 1) * rows.group_bytes;
-    if (ahead + kBlockColumnBytes > rows.readable_bytes) return;
-    prefetch_bytes(rows.weights + ahead, kBlockColumnBytes);
   }
 };
 

@@ -9,6 +9,7 @@ namespace edgemoe::kernels {
 void fill_avx512(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  fill_avx512_vector(table);
 }
 
 }  // namespace edgemoe::kernels

@@ -58,10 +58,6 @@ inline Vector load_32_bytes_of(const void* from) noexcept {
   return _mm256_loadu_si256(static_cast<const __m256i_u*>(from));
 }
 
-inline __m256i load_lanes(const void* lanes) noexcept {
-  return _mm256_load_si256(static_cast<const __m256i*>(lanes));
-}
-
 inline __m256i broadcast_8_bytes(const void* from) noexcept {
   int64_t bytes;
   __builtin_memcpy(&bytes, from, sizeof(bytes));
