@@ -14,15 +14,14 @@ struct Command {
   void (*run)(Arguments&, JsonWriter&);
 };
 constexpr Command kCommands[] = {
-    {"prefill", prefill_command},
-    {"decode", decode_command},
-    {"kernels", kernels_command},
-    {"reads", reads_command},
+    {"prefill", prefill_command}, {"decode", decode_command}, {"fingerprint", fingerprint_command},
+    {"kernels", kernels_command}, {"reads", reads_command},
 };
 
 constexpr const char* kUsage =
     "usage: edgemoe-bench prefill MODEL [--tokens 512] [--repetitions 3] [LOAD OPTIONS]\n"
     "       edgemoe-bench decode MODEL [--tokens 128] [--repetitions 3] [LOAD OPTIONS]\n"
+    "       edgemoe-bench fingerprint MODEL [--tokens 24] [LOAD OPTIONS]\n"
     "       edgemoe-bench kernels [--type Q4_0] [--columns 2048] [--rows 65536] [--threads N]\n"
     "       edgemoe-bench reads FILE [--bytes 1MiB] [--depth 32] [--seconds 2] [--io auto]\n"
     "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N  --io NAME\n"
@@ -43,8 +42,10 @@ int run(const std::vector<std::string>& words) {
     std::printf("%s\n", json.text().c_str());
     return 0;
   }
-  std::fprintf(stderr, "edgemoe-bench: '%s' is not a command (prefill, decode, kernels, reads)\n",
-               words[0].c_str());
+  std::fprintf(
+      stderr,
+      "edgemoe-bench: '%s' is not a command (prefill, decode, fingerprint, kernels, reads)\n",
+      words[0].c_str());
   return 2;
 }
 

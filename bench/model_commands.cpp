@@ -8,8 +8,6 @@
 #include "engine/system_memory.h"
 
 namespace edgemoe::bench {
-namespace {
-
 EngineOptions load_options(Arguments& arguments) {
   constexpr uint64_t kMaxCount = 1u << 20;
   EngineOptions options;
@@ -27,6 +25,8 @@ EngineOptions load_options(Arguments& arguments) {
   options.reader.backend = arguments.text("io", "auto");
   return options;
 }
+
+namespace {
 
 MachineBandwidth bandwidth_of(const EngineOptions& options, const ModelFile& file) {
   ThreadPool pool(options.num_threads != 0 ? options.num_threads : usable_cpus());

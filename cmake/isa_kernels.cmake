@@ -15,5 +15,12 @@ function(edgemoe_add_isa_kernels target)
       -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512_vector.cpp
       -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
+  elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
+    # The scalar level is compiled for the same CPUs as NEON, so NEON says what it is.
+    edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_neon.cpp -DEDGEMOE_NEON)
+    edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_dotprod.cpp
+      -DEDGEMOE_NEON -march=armv8.2-a+dotprod)
+    edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_i8mm.cpp
+      -DEDGEMOE_NEON -march=armv8.2-a+dotprod+i8mm)
   endif()
 endfunction()

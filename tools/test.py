@@ -3,18 +3,38 @@
 
     test.py
 
-Needs edgemoe[test] installed in the Python that runs it, and a C++ compiler.
+Needs edgemoe[test] installed in the Python that runs it, and a C++ compiler. With a cross compiler
+for 64-bit ARM and qemu-user the ARM kernels are built and tested too.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+ARM_PROGRAMS = ("aarch64-linux-gnu-g++", "qemu-aarch64-static")
+
+
+def arm_steps() -> tuple[tuple[str, ...], ...]:
+    missing = [program for program in ARM_PROGRAMS if shutil.which(program) is None]
+    if missing:
+        print(
+            f"== the ARM kernels are not tested: {' and '.join(missing)} not found "
+            "(Debian: g++-aarch64-linux-gnu, qemu-user-static)"
+        )
+        return ()
+    return (
+        ("cmake", "--preset", "aarch64"),
+        ("cmake", "--build", "--preset", "aarch64"),
+        ("pytest", "tests/arm"),
+    )
 
 
 def main() -> int:
@@ -30,6 +50,7 @@ def main() -> int:
         ("ctest", "--preset", "release"),
         # Not "python -m pytest": the installed package is what is tested.
         ("pytest", "tests/python"),
+        *arm_steps(),
         (sys.executable, "tools/check.py", "--fast"),
     )
     for step in steps:

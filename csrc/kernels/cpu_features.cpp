@@ -4,6 +4,9 @@
 #include <cpuid.h>
 
 #include <cstdint>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace edgemoe::kernels {
@@ -64,6 +67,14 @@ CpuFeatures detect_cpu_features() noexcept {
                     all_set(extended.ecx, kVnni);
   const bool has_subleaf = extended.eax >= 1;
   features.avxvnni = features.avx2 && has_subleaf && all_set(cpuid(7, 1).eax, kAvxVnni);
+  return features;
+}
+#elif defined(__aarch64__)
+CpuFeatures detect_cpu_features() noexcept {
+  constexpr unsigned long kI8mm = 1UL << 13;  // HWCAP2_I8MM, which older kernel headers lack
+  CpuFeatures features;
+  features.dotprod = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+  features.i8mm = features.dotprod && (getauxval(AT_HWCAP2) & kI8mm) != 0;
   return features;
 }
 #else

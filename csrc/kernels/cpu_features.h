@@ -9,6 +9,8 @@ struct CpuFeatures {
   bool avx2 = false;     // AVX2, FMA, F16C
   bool avxvnni = false;  // avx2 and AVX-VNNI
   bool avx512 = false;   // avx2 and AVX-512 F, BW, VL, DQ, VNNI
+  bool dotprod = false;  // NEON and sdot
+  bool i8mm = false;     // dotprod and smmla
 };
 
 CpuFeatures detect_cpu_features() noexcept;

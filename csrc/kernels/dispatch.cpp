@@ -26,6 +26,10 @@ constexpr Level kLevels[] = {
     {"avxvnni", [](const CpuFeatures& cpu) { return cpu.avx512 && !cpu.avxvnni; },
      fill_avxvnni_evex},
     {"avx512", [](const CpuFeatures& cpu) { return cpu.avx512; }, fill_avx512},
+#elif defined(__aarch64__)
+    {"neon", [](const CpuFeatures&) { return true; }, fill_neon},
+    {"dotprod", [](const CpuFeatures& cpu) { return cpu.dotprod; }, fill_dotprod},
+    {"i8mm", [](const CpuFeatures& cpu) { return cpu.i8mm; }, fill_i8mm},
 #endif
 };
 

@@ -12,5 +12,8 @@ void fill_avxvnni(KernelTable& table) noexcept;        // the above and AVX-VNNI
 void fill_avxvnni_evex(KernelTable& table) noexcept;   // the same, encoded as in AVX-512 VL, VNNI
 void fill_avx512(KernelTable& table) noexcept;         // AVX2 and AVX-512 F, BW, VL, DQ, VNNI
 void fill_avx512_vector(KernelTable& table) noexcept;  // called by fill_avx512
+void fill_neon(KernelTable& table) noexcept;           // ARMv8.0
+void fill_dotprod(KernelTable& table) noexcept;        // the above and 8-bit dot products
+void fill_i8mm(KernelTable& table) noexcept;           // the above and 8-bit matrix products
 
 }  // namespace edgemoe::kernels

@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-X86_DIRECTORY = ROOT / "csrc" / "kernels" / "x86"
+KERNELS = ROOT / "csrc" / "kernels"
+# Folder of the sources -> prefix of the compiler and of nm.
+TOOL_PREFIX = {"x86": "", "arm": "aarch64-linux-gnu-"}
 BASE_FLAGS = ["-std=c++20", f"-I{ROOT / 'csrc'}", "-ffp-contract=off", "-fPIC"]
 # DW.ref.* are pointers that the compiler makes for exception tables: data without code.
 HARMLESS_WEAK = re.compile(r"^DW\.ref\.")
@@ -31,9 +33,13 @@ def isa_sources() -> dict[str, list[str]]:
     return {source: flags.split() for source, flags in calls}
 
 
-def nm_lines(object_file: Path) -> list[tuple[str, str]]:
+def tool_prefix(source: str) -> str:
+    return TOOL_PREFIX[Path(source).parent.name]
+
+
+def nm_lines(object_file: Path, prefix: str) -> list[tuple[str, str]]:
     """(type letter, demangled name) of each symbol."""
-    command = ["nm", "--demangle", "--format=posix", str(object_file)]
+    command = [f"{prefix}nm", "--demangle", "--format=posix", str(object_file)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     symbols = []
     for line in output.splitlines():
@@ -58,7 +64,9 @@ def leaks(symbols: list[tuple[str, str]]) -> list[str]:
 
 
 def compiled(source: str, flags: list[str], optimisation: str, directory: Path) -> Path:
-    compiler = os.environ.get("CXX", "g++")
+    compiler = f"{tool_prefix(source)}g++"
+    if compiler == "g++":
+        compiler = os.environ.get("CXX", compiler)
     if shutil.which(compiler) is None:
         pytest.skip(f"no compiler {compiler}")
     target = directory / (Path(source).stem + ".o")
@@ -68,8 +76,11 @@ def compiled(source: str, flags: list[str], optimisation: str, directory: Path) 
 
 
 def built_object(source: str) -> Path | None:
-    """The object of an existing build, if EDGEMOE_BUILD_DIR names one."""
+    """The object of an existing build: of this machine's if EDGEMOE_BUILD_DIR names one."""
     build = os.environ.get("EDGEMOE_BUILD_DIR")
+    if tool_prefix(source):
+        cross_build = ROOT / "build/aarch64"
+        build = str(cross_build) if cross_build.exists() else None
     if build is None:
         return None
     found = sorted(Path(build).rglob(f"{Path(source).name}.o"))
@@ -78,8 +89,8 @@ def built_object(source: str) -> Path | None:
 
 
 def test_every_isa_file_is_listed_in_cmake() -> None:
-    files = {str(path.relative_to(ROOT)) for path in X86_DIRECTORY.glob("*.cpp")}
-    assert files == {source for source in isa_sources() if "/x86/" in source}
+    files = [path for folder in TOOL_PREFIX for path in (KERNELS / folder).glob("*.cpp")]
+    assert {str(path.relative_to(ROOT)) for path in files} == set(isa_sources())
 
 
 @pytest.mark.parametrize("source", sorted(isa_sources()))
@@ -87,15 +98,15 @@ def test_every_isa_file_is_listed_in_cmake() -> None:
 def test_isa_objects_leak_no_symbols(source: str, optimisation: str, tmp_path: Path) -> None:
     """Without optimisation too: there every inline function that is called becomes a symbol."""
     path = compiled(source, isa_sources()[source], optimisation, tmp_path)
-    assert leaks(nm_lines(path)) == []
+    assert leaks(nm_lines(path, tool_prefix(source))) == []
 
 
 @pytest.mark.parametrize("source", sorted(isa_sources()))
 def test_built_isa_objects_leak_no_symbols(source: str) -> None:
     path = built_object(source)
     if path is None:
-        pytest.skip("EDGEMOE_BUILD_DIR is not set")
-    assert leaks(nm_lines(path)) == []
+        pytest.skip("not built: EDGEMOE_BUILD_DIR is not set, or there is no build/aarch64")
+    assert leaks(nm_lines(path, tool_prefix(source))) == []
 
 
 def test_a_leak_is_found() -> None:

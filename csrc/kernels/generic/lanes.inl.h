@@ -18,6 +18,8 @@
 #include "kernels/x86/lanes_avx512.inl.h"
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #include "kernels/x86/lanes_avx2.inl.h"
+#elif defined(__aarch64__) && defined(EDGEMOE_NEON)
+#include "kernels/arm/lanes_neon.inl.h"
 #else
 #include "kernels/generic/lanes_plain.inl.h"
 #endif

@@ -1,0 +1,14 @@
+// The dotprod level: NEON with 8-bit dot products (Raspberry Pi 5, Jetson Orin).
+#include "kernels/arm/tile_dotprod.inl.h"
+#include "kernels/levels.h"
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+
+namespace edgemoe::kernels {
+
+void fill_dotprod(KernelTable& table) noexcept {
+  fill_float_operations(table);
+  fill_tile_products(table);
+}
+
+}  // namespace edgemoe::kernels

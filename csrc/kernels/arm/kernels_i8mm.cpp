@@ -1,0 +1,14 @@
+// The i8mm level: NEON with 8-bit dot products and matrix products.
+#include "kernels/arm/tile_i8mm.inl.h"
+#include "kernels/levels.h"
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+
+namespace edgemoe::kernels {
+
+void fill_i8mm(KernelTable& table) noexcept {
+  fill_float_operations(table);
+  fill_tile_products(table);
+}
+
+}  // namespace edgemoe::kernels

@@ -1,0 +1,14 @@
+// The NEON level: what every 64-bit ARM CPU has.
+#include "kernels/arm/tile_neon.inl.h"
+#include "kernels/levels.h"
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+
+namespace edgemoe::kernels {
+
+void fill_neon(KernelTable& table) noexcept {
+  fill_float_operations(table);
+  fill_tile_products(table);
+}
+
+}  // namespace edgemoe::kernels
