@@ -7,17 +7,21 @@
 
 namespace edgemoe::bench {
 
-// The options of commands that load a model: --memory --context --batch --threads --io --eviction
+// The options of commands that load a model: --memory --context --batch --threads --kv-type --io
+// --eviction
 EngineOptions load_options(Arguments& arguments);
 
-// FILE --tokens N --repetitions R --memory SIZE --context N --batch N --threads N --io NAME
-// --eviction NAME
+// FILE --tokens N --depth N --repetitions R and the options of load_options; without --context it
+// is made to hold what --depth asks for.
 void prefill_command(Arguments& arguments, JsonWriter& json);
 void decode_command(Arguments& arguments, JsonWriter& json);
 // As these, without --repetitions: a hash of the logits of N tokens.
 void fingerprint_command(Arguments& arguments, JsonWriter& json);
 // --type NAME --columns N --rows N --threads N: every level, matrix x vector and matrix x matrix.
 void kernels_command(Arguments& arguments, JsonWriter& json);
+// --heads N --kv-heads N --size N --context N --rows N --type NAME --threads N: one layer of
+// attention on every level.
+void attention_command(Arguments& arguments, JsonWriter& json);
 // FILE --bytes SIZE --depth N --io NAME --seconds N: random reads.
 void reads_command(Arguments& arguments, JsonWriter& json);
 

@@ -2,6 +2,7 @@
 // one line on standard error, exit status 2 for bad usage and 1 for everything else.
 #include <cstdio>
 #include <exception>
+#include <string>
 
 #include "base/error.h"
 #include "commands.h"
@@ -14,18 +15,22 @@ struct Command {
   void (*run)(Arguments&, JsonWriter&);
 };
 constexpr Command kCommands[] = {
-    {"prefill", prefill_command}, {"decode", decode_command}, {"fingerprint", fingerprint_command},
-    {"kernels", kernels_command}, {"reads", reads_command},
+    {"prefill", prefill_command},         {"decode", decode_command},
+    {"fingerprint", fingerprint_command}, {"kernels", kernels_command},
+    {"attention", attention_command},     {"reads", reads_command},
 };
 
 constexpr const char* kUsage =
-    "usage: edgemoe-bench prefill MODEL [--tokens 512] [--repetitions 3] [LOAD OPTIONS]\n"
-    "       edgemoe-bench decode MODEL [--tokens 128] [--repetitions 3] [LOAD OPTIONS]\n"
+    "usage: edgemoe-bench prefill MODEL [--tokens 512] [TEST OPTIONS] [LOAD OPTIONS]\n"
+    "       edgemoe-bench decode MODEL [--tokens 128] [TEST OPTIONS] [LOAD OPTIONS]\n"
     "       edgemoe-bench fingerprint MODEL [--tokens 24] [LOAD OPTIONS]\n"
     "       edgemoe-bench kernels [--type Q4_0] [--columns 2048] [--rows 65536] [--threads N]\n"
+    "       edgemoe-bench attention [--heads 32] [--kv-heads 4] [--size 128] [--context 8192]\n"
+    "                               [--rows 1] [--type f16] [--threads N]\n"
     "       edgemoe-bench reads FILE [--bytes 1MiB] [--depth 32] [--seconds 2] [--io auto]\n"
-    "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N  --io NAME\n"
-    "              --eviction NAME\n";
+    "test options: --depth N (tokens in the context before the measured ones)  --repetitions 3\n"
+    "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N\n"
+    "              --kv-type NAME  --io NAME  --eviction NAME\n";
 
 int run(const std::vector<std::string>& words) {
   if (words.empty() || words[0] == "-h" || words[0] == "--help") {
@@ -42,10 +47,11 @@ int run(const std::vector<std::string>& words) {
     std::printf("%s\n", json.text().c_str());
     return 0;
   }
-  std::fprintf(
-      stderr,
-      "edgemoe-bench: '%s' is not a command (prefill, decode, fingerprint, kernels, reads)\n",
-      words[0].c_str());
+  std::string known;
+  for (const Command& command : kCommands)
+    known += (known.empty() ? "" : ", ") + std::string(command.name);
+  std::fprintf(stderr, "edgemoe-bench: '%s' is not a command (%s)\n", words[0].c_str(),
+               known.c_str());
   return 2;
 }
 

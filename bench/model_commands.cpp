@@ -6,6 +6,7 @@
 #include "engine/benchmark.h"
 #include "engine/machine_limits.h"
 #include "engine/system_memory.h"
+#include "model/kv_cache.h"
 
 namespace edgemoe::bench {
 EngineOptions load_options(Arguments& arguments) {
@@ -21,6 +22,7 @@ EngineOptions load_options(Arguments& arguments) {
   options.num_threads = static_cast<uint32_t>(arguments.number("threads", 0, 1024));
   options.context = static_cast<uint32_t>(arguments.number("context", 0, kMaxCount));
   options.batch = static_cast<uint32_t>(arguments.number("batch", 0, kMaxCount));
+  options.kv_type = kv_type_from_name(arguments.text("kv-type", "f16"));
   options.eviction = eviction_policy_from_name(arguments.text("eviction", "layer-aware"));
   options.reader.backend = arguments.text("io", "auto");
   return options;
@@ -61,13 +63,17 @@ void write_result(const BenchmarkResult& result, JsonWriter& json) {
 
 void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens,
                JsonWriter& json) {
-  const EngineOptions options = load_options(arguments);
+  EngineOptions options = load_options(arguments);
   BenchmarkOptions benchmark;
   benchmark.test = test;
   benchmark.num_tokens =
       static_cast<uint32_t>(arguments.number("tokens", default_tokens, 1u << 20));
+  benchmark.depth = static_cast<uint32_t>(arguments.number("depth", 0, 1u << 20));
   benchmark.repetitions = static_cast<uint32_t>(arguments.number("repetitions", 3, 1000));
   arguments.refuse_unknown();
+  if (benchmark.depth > 0 && options.context == 0) {
+    options.context = benchmark.depth + benchmark.num_tokens;
+  }
 
   ModelFile file(arguments.file());
   file.gguf().drop_vocabulary();

@@ -61,9 +61,7 @@ class Sampler:
 def benchmark(
     engine: Engine,
     file: ModelFile,
-    test: str,
-    num_tokens: int,
-    repetitions: int,
+    options: Mapping[str, object],
     memory_bandwidth: float,
     storage_bandwidth: float,
 ) -> dict[str, Any]: ...

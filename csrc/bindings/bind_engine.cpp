@@ -105,13 +105,29 @@ py::dict dict_of(const BenchmarkResult& result) {
   return dict;
 }
 
-py::dict benchmark(Engine& engine, const ModelFile& file, const std::string& test,
-                   uint32_t num_tokens, uint32_t repetitions, double memory_bandwidth,
-                   double storage_bandwidth) {
+BenchmarkOptions benchmark_options_from(const py::dict& values) {
   BenchmarkOptions options;
-  options.test = test == "prefill" ? BenchmarkTest::kPrefill : BenchmarkTest::kDecode;
-  options.num_tokens = num_tokens;
-  options.repetitions = repetitions;
+  for (const auto& [name, value] : values) {
+    const std::string key = py::cast<std::string>(name);
+    if (key == "test") {
+      options.test =
+          value.cast<std::string>() == "prefill" ? BenchmarkTest::kPrefill : BenchmarkTest::kDecode;
+    } else if (key == "num_tokens") {
+      options.num_tokens = value.cast<uint32_t>();
+    } else if (key == "depth") {
+      options.depth = value.cast<uint32_t>();
+    } else if (key == "repetitions") {
+      options.repetitions = value.cast<uint32_t>();
+    } else {
+      throw Error(ErrorCode::kArgument, "unknown benchmark option '" + key + "'");
+    }
+  }
+  return options;
+}
+
+py::dict benchmark(Engine& engine, const ModelFile& file, const py::dict& values,
+                   double memory_bandwidth, double storage_bandwidth) {
+  const BenchmarkOptions options = benchmark_options_from(values);
   BenchmarkResult result;
   run_interruptibly([&](const Session::ShouldStop& stop) {
     result = run_benchmark(engine, file, options, {memory_bandwidth, storage_bandwidth}, stop);
@@ -157,9 +173,8 @@ void bind_engine(py::module_& module) {
       .def_property_readonly("num_rows", &Session::num_rows)
       .def_property_readonly("position", &Session::position);
   bind_sampler(module);
-  module.def("benchmark", benchmark, py::arg("engine"), py::arg("file"), py::arg("test"),
-             py::arg("num_tokens"), py::arg("repetitions"), py::arg("memory_bandwidth"),
-             py::arg("storage_bandwidth"));
+  module.def("benchmark", benchmark, py::arg("engine"), py::arg("file"), py::arg("options"),
+             py::arg("memory_bandwidth"), py::arg("storage_bandwidth"));
 }
 
 }  // namespace edgemoe

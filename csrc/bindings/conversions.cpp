@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "model/kv_cache.h"
 
 namespace py = pybind11;
 
@@ -35,13 +36,6 @@ void set_memory(const py::handle& value, EngineOptions& options) {
   }
 }
 
-kernels::KvType kv_type_from(const std::string& name) {
-  if (name == "f16") return kernels::KvType::kF16;
-  if (name == "q8_0") return kernels::KvType::kQ8_0;
-  if (name == "f32") return kernels::KvType::kF32;
-  throw Error(ErrorCode::kArgument, "unknown kv_type '" + name + "'; known: f16, q8_0, f32");
-}
-
 }  // namespace
 
 EngineOptions options_from(const py::dict& values) {
@@ -57,7 +51,7 @@ EngineOptions options_from(const py::dict& values) {
     } else if (key == "batch") {
       options.batch = count_from(value, key);
     } else if (key == "kv_type") {
-      options.kv_type = kv_type_from(value.cast<std::string>());
+      options.kv_type = kv_type_from_name(value.cast<std::string>());
     } else if (key == "eviction") {
       options.eviction = eviction_policy_from_name(value.cast<std::string>());
     } else if (key == "io") {

@@ -69,7 +69,10 @@ TokenLimits token_limits(const Engine& engine, const ModelFile& file,
   const double batch = decode ? 1 : std::min(plan.batch, options.num_tokens);
   const double experts = std::min(static_cast<double>(plan.token_expert_bytes) * batch,
                                   static_cast<double>(plan.all_experts_bytes));
-  const double touched = (static_cast<double>(plan.dense_bytes) + experts) / batch;
+  // Every row of a batch sees the whole context, but one pass over it can serve all of them.
+  const double seen = options.depth + options.num_tokens / 2.0;
+  const double context = static_cast<double>(plan.kv_cache_bytes) * seen / plan.context;
+  const double touched = (static_cast<double>(plan.dense_bytes) + experts + context) / batch;
   // What is read from storage is written to memory first.
   TokenLimits limits;
   limits.memory = bandwidth.memory / (touched + bytes_read_per_token);
@@ -85,10 +88,9 @@ TokenLimits token_limits(const Engine& engine, const ModelFile& file,
   return limits;
 }
 
-// One repetition in a session of its own; returns seconds.
-double time_once(Engine& engine, const std::vector<int32_t>& tokens, BenchmarkTest test,
+// Evaluates `tokens` at the session's position; returns seconds.
+double time_once(Session& session, const std::vector<int32_t>& tokens, BenchmarkTest test,
                  std::vector<float>& logits, const Session::ShouldStop& should_stop) {
-  Session session(engine);
   const auto start = std::chrono::steady_clock::now();
   if (test == BenchmarkTest::kPrefill) {
     session.evaluate(tokens, should_stop);
@@ -102,26 +104,41 @@ double time_once(Engine& engine, const std::vector<int32_t>& tokens, BenchmarkTe
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+void check_tokens_fit(const BenchmarkOptions& options, uint32_t context) {
+  if (options.num_tokens != 0 && uint64_t{options.depth} + options.num_tokens <= context) return;
+  throw Error(ErrorCode::kArgument, "a benchmark takes 1 to " + std::to_string(context) +
+                                        " tokens (the context); " +
+                                        std::to_string(options.num_tokens) + " after " +
+                                        std::to_string(options.depth) + " were asked for");
+}
+
+std::string name_of(const BenchmarkOptions& options) {
+  const std::string test = options.test == BenchmarkTest::kDecode ? "tg" : "pp";
+  const std::string depth = options.depth == 0 ? "" : "@d" + std::to_string(options.depth);
+  return test + std::to_string(options.num_tokens) + depth;
+}
+
 }  // namespace
 
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
                               const Session::ShouldStop& should_stop) {
-  if (options.num_tokens == 0 || options.num_tokens > engine.memory_plan().context) {
-    throw Error(ErrorCode::kArgument, "a benchmark takes 1 to " +
-                                          std::to_string(engine.memory_plan().context) +
-                                          " tokens (the context); " +
-                                          std::to_string(options.num_tokens) + " were asked for");
-  }
+  check_tokens_fit(options, engine.memory_plan().context);
   const uint32_t repetitions = std::max(options.repetitions, 1u);
   std::vector<float> logits(engine.spec().vocab_size);
   std::vector<double> rates;
   EngineStats before;
+  Session session(engine);
+  if (options.depth > 0) {
+    session.evaluate(random_tokens(options.depth, engine.spec().vocab_size, options.seed),
+                     should_stop);
+  }
   for (uint32_t run = 0; run <= repetitions; ++run) {
     const std::vector<int32_t> tokens =
         random_tokens(options.num_tokens, engine.spec().vocab_size, options.seed + run);
     if (run == 1) before = engine.stats();
-    const double seconds = time_once(engine, tokens, options.test, logits, should_stop);
+    session.rewind(options.depth);
+    const double seconds = time_once(session, tokens, options.test, logits, should_stop);
     if (run > 0) rates.push_back(options.num_tokens / seconds);
   }
   const ExpertStats after = engine.stats().experts;
@@ -130,8 +147,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
   const auto demands = static_cast<double>(after.demands - start.demands);
 
   BenchmarkResult result;
-  const bool decode = options.test == BenchmarkTest::kDecode;
-  result.test = (decode ? "tg" : "pp") + std::to_string(options.num_tokens);
+  result.test = name_of(options);
   result.tokens_per_second = spread_of(rates);
   result.hit_rate = demands > 0 ? static_cast<double>(after.hits - start.hits) / demands : 1.0;
   result.bytes_read_per_token = static_cast<double>(after.bytes_read - start.bytes_read) / tokens;

@@ -25,7 +25,7 @@ struct TokenLimits {
 };
 
 struct BenchmarkResult {
-  std::string test;  // "pp512", "tg128"
+  std::string test;  // "pp512", "tg128", "tg16@d8192" after 8192 tokens
   Spread tokens_per_second;
   double hit_rate = 0;
   double bytes_read_per_token = 0;
@@ -43,12 +43,14 @@ struct MachineBandwidth {
 struct BenchmarkOptions {
   BenchmarkTest test = BenchmarkTest::kDecode;
   uint32_t num_tokens = 128;
+  uint32_t depth = 0;        // tokens in the context before the measured ones
   uint32_t repetitions = 3;  // after one that warms up
   uint64_t seed = 1;         // of the random tokens
 };
 
-// Evaluates random tokens in a new session, `repetitions` times; the figures besides the spread are
-// means over them. Errors: those of Session; kArgument when num_tokens is 0 or exceeds the context.
+// Fills a new session with `depth` random tokens, then evaluates random tokens from there,
+// `repetitions` times; the figures besides the spread are means over them. Errors: those of
+// Session; kArgument when num_tokens is 0 or depth + num_tokens exceeds the context.
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
                               const Session::ShouldStop& should_stop);

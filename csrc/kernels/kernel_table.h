@@ -46,26 +46,33 @@ using QuantizeFn = void (*)(const float* values, size_t columns, int8_t* codes, 
 
 enum class KvType : uint8_t { kF32, kF16, kQ8_0 };
 
-// Attention of one query head over cached positions [begin, end): blocks of kAttentionBlock
-// absolute positions, each folded into a running maximum, sum and output in position order, so the
-// result depends on neither batch nor thread. Rows are `size` elements of KvType (Q8_0: blocks
-// of 32 as in GGUF). With end == begin and no sink the output is zero.
+// Attention of several queries over the same keys and values, each query over its own positions
+// [begin, end). Per query: blocks of kAttentionBlock absolute positions, each folded into a running
+// maximum, sum and output in position order, so the result depends on neither batch, thread nor the
+// other queries. Rows are `size` elements of KvType (Q8_0: blocks of 32 as in GGUF). With end ==
+// begin and no sink the output is zero. Positions from the least begin to the greatest end are
+// read; queries whose ranges nearly agree share the most work.
 inline constexpr size_t kAttentionBlock = 64;
+inline constexpr size_t kMaxAttendQueries = 32;
+struct AttendQuery {
+  const float* query;  // [key_size]
+  float* out;          // [value_size]
+  const float* sink;   // may be null; a logit that takes weight and gives no value
+  size_t begin;
+  size_t end;
+};
 struct AttendArgs {
-  const float* query;       // [key_size]
+  const AttendQuery* queries;
+  size_t num_queries;       // at most kMaxAttendQueries
   const std::byte* keys;    // position p at keys + p * key_stride
   const std::byte* values;  // position p at values + p * value_stride
   size_t key_stride;        // bytes
   size_t value_stride;      // bytes
   size_t key_size;          // elements
   size_t value_size;        // elements
-  size_t begin;
-  size_t end;
-  float scale;        // multiplies query . key
-  float softcap;      // 0: none; else s = softcap * tanh(s / softcap)
-  const float* sink;  // may be null; a logit that takes weight and gives no value
+  float scale;              // multiplies query . key
+  float softcap;            // 0: none; else s = softcap * tanh(s / softcap)
   KvType type;
-  float* out;  // [value_size]
 };
 using AttendFn = void (*)(const AttendArgs&) noexcept;
 

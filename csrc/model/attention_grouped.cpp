@@ -1,11 +1,10 @@
 #include <algorithm>
 
 #include "model/attention.h"
+#include "model/attention_queries.h"
 
 namespace edgemoe {
 namespace {
-
-using kernels::AttendArgs;
 
 // Where queries, keys and values of a row lie in work.projected.
 struct ProjectedRow {
@@ -93,28 +92,14 @@ void finish_row(const StepContext& step, uint32_t layer, size_t row) {
   }
 }
 
-void attend_head(const StepContext& step, uint32_t layer, size_t row, uint32_t head) {
+QueryPlaces query_places(const StepContext& step, uint32_t layer) {
   const AttentionSpec& attention = step.spec.layers[layer].attention;
-  const LayerWeights& weights = step.weights.layer(layer);
-  const ProjectedRow place = projected_row(attention);
-  KvCache& cache = *step.rows[row].cache;
-  const uint32_t kv_head = head / (attention.num_heads / attention.num_kv_heads);
-  AttendArgs args;
-  args.query = step.work.projected + row * place.size + size_t{head} * attention.key_size;
-  args.keys = cache.keys(layer, kv_head);
-  args.values = cache.values(layer, kv_head);
-  args.key_stride = cache.key_stride(layer);
-  args.value_stride = cache.value_stride(layer);
-  args.key_size = attention.key_size;
-  args.value_size = attention.value_size;
-  args.begin = window_begin(attention, step.rows[row].position);
-  args.end = step.rows[row].position + 1;
-  args.scale = attention.scale;
-  args.softcap = attention.softcap;
-  args.sink = weights.sinks == nullptr ? nullptr : weights.sinks + head;
-  args.type = cache.type();
-  args.out = step.work.attended + (row * attention.num_heads + head) * attention.value_size;
-  step.compute.table().attend(args);
+  QueryPlaces places;
+  places.queries = {step.work.projected, projected_row(attention).size, attention.key_size};
+  places.results = {step.work.attended, size_t{attention.num_heads} * attention.value_size,
+                    attention.value_size};
+  places.sinks = step.weights.layer(layer).sinks;
+  return places;
 }
 
 }  // namespace
@@ -132,10 +117,7 @@ void attend_grouped(StepContext& step, uint32_t layer) {
   ThreadPool& pool = step.compute.pool();
   project(step, step.weights.layer(layer), projected_row(attention));
   pool.parallel_for(step.rows.size(), [&](size_t row, size_t) { finish_row(step, layer, row); });
-  pool.parallel_for(step.rows.size() * attention.num_heads, [&](size_t item, size_t) {
-    attend_head(step, layer, item / attention.num_heads,
-                static_cast<uint32_t>(item % attention.num_heads));
-  });
+  attend_queries(step, layer, query_places(step, layer));
   project_attended(step, layer, size_t{attention.num_heads} * attention.value_size);
 }
 

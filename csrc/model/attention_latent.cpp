@@ -5,11 +5,10 @@
 #include <cstring>
 
 #include "model/attention.h"
+#include "model/attention_queries.h"
 
 namespace edgemoe {
 namespace {
-
-using kernels::AttendArgs;
 
 // Arrays of all rows of the step, one after another in work.projected.
 struct Arrays {
@@ -107,25 +106,13 @@ void multiply_heads(const StepContext& step, std::span<const MatrixView> matrice
   });
 }
 
-void attend_head(const StepContext& step, uint32_t layer, size_t row, uint32_t head) {
-  const AttentionSpec& attention = step.spec.layers[layer].attention;
-  KvCache& cache = *step.rows[row].cache;
-  AttendArgs args;
-  args.query = step.work.absorbed + (row * attention.num_heads + head) * attention.key_size;
-  args.keys = cache.keys(layer, 0);
-  args.values = cache.values(layer, 0);
-  args.key_stride = cache.key_stride(layer);
-  args.value_stride = cache.value_stride(layer);
-  args.key_size = attention.key_size;
-  args.value_size = attention.value_size;
-  args.begin = window_begin(attention, step.rows[row].position);
-  args.end = step.rows[row].position + 1;
-  args.scale = attention.scale;
-  args.softcap = attention.softcap;
-  args.sink = nullptr;
-  args.type = cache.type();
-  args.out = step.work.context + (head * step.rows.size() + row) * attention.latent_size;
-  step.compute.table().attend(args);
+QueryPlaces query_places(const StepContext& step, const AttentionSpec& attention) {
+  QueryPlaces places;
+  places.queries = {step.work.absorbed, size_t{attention.num_heads} * attention.key_size,
+                    attention.key_size};
+  places.results = {step.work.context, attention.latent_size,
+                    step.rows.size() * attention.latent_size};
+  return places;
 }
 
 }  // namespace
@@ -139,10 +126,7 @@ void attend_latent(StepContext& step, uint32_t layer) {
   project(step, layer, arrays);
   pool.parallel_for(rows, [&](size_t row, size_t) { finish_row(step, layer, arrays, row); });
   multiply_heads(step, weights.key_absorb, arrays.contents, step.work.absorbed, attention.key_size);
-  pool.parallel_for(rows * attention.num_heads, [&](size_t item, size_t) {
-    attend_head(step, layer, item / attention.num_heads,
-                static_cast<uint32_t>(item % attention.num_heads));
-  });
+  attend_queries(step, layer, query_places(step, attention));
   multiply_heads(step, weights.value_up, step.work.context, step.work.attended,
                  attention.head_value_size);
   project_attended(step, layer, size_t{attention.num_heads} * attention.head_value_size);

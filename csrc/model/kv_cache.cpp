@@ -1,5 +1,7 @@
 #include "model/kv_cache.h"
 
+#include <string>
+
 #include "base/error.h"
 #include "base/units.h"
 
@@ -17,6 +19,14 @@ void check_size(uint32_t size) {
 }
 
 }  // namespace
+
+kernels::KvType kv_type_from_name(std::string_view name) {
+  if (name == "f16") return kernels::KvType::kF16;
+  if (name == "q8_0") return kernels::KvType::kQ8_0;
+  if (name == "f32") return kernels::KvType::kF32;
+  throw Error(ErrorCode::kArgument,
+              "unknown kv_type '" + std::string(name) + "'; known: f16, q8_0, f32");
+}
 
 uint64_t KvCache::place(const ModelSpec& spec, uint32_t context, kernels::KvType type,
                         std::vector<Layer>& layers) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -22,6 +23,9 @@ constexpr size_t kv_row_bytes(kernels::KvType type, size_t size) noexcept {
   }
   return 0;
 }
+
+// "f16", "q8_0" or "f32". Errors: kArgument for any other name.
+kernels::KvType kv_type_from_name(std::string_view name);
 
 class KvCache {
  public:

@@ -14,6 +14,8 @@ from edgemoe.sizes import format_size
 
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
+    if values["depth"] > 0 and values["context"] == 0:
+        values["context"] = values["depth"] + max(values["prompt_tokens"], values["max_tokens"])
     options = load_options_from(values).as_core()
     file = _core.ModelFile(values["model"])
     # Measured before the model takes its memory.
@@ -24,9 +26,12 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
         _core.benchmark(
             engine,
             file,
-            test,
-            count,
-            values["repetitions"],
+            {
+                "test": test,
+                "num_tokens": count,
+                "depth": values["depth"],
+                "repetitions": values["repetitions"],
+            },
             bandwidth["memory"],
             bandwidth["storage"],
         )
@@ -83,6 +88,14 @@ def _print(report: dict[str, Any]) -> None:
     default=128,
     show_default=True,
     help="Tokens of the decode test; 0: none.",
+)
+@click.option(
+    "-d",
+    "--depth",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Tokens in the context before the measured ones; the context is made to hold them.",
 )
 @click.option("-r", "--repetitions", type=click.IntRange(1), default=3, show_default=True)
 @load_options()

@@ -19,6 +19,7 @@ namespace edgemoe {
 namespace {
 
 using kernels::AttendArgs;
+using kernels::AttendQuery;
 using kernels::KernelTable;
 using kernels::KvType;
 using test::GuardedBuffer;
@@ -110,8 +111,7 @@ struct AttendCase {
   KvType type;
   size_t key_size;
   size_t value_size;
-  size_t begin;
-  size_t end;
+  std::vector<std::array<size_t, 2>> ranges;  // positions of each query
   bool sink;
   float softcap;
 };
@@ -129,39 +129,83 @@ std::vector<std::byte> make_cache(KvType type, size_t size, uint32_t seed) {
   return cache;
 }
 
+// A cache that ends, at a guard page, with the last position that may be read.
+class CacheRows {
+ public:
+  CacheRows(KvType type, size_t size, size_t end, uint32_t seed)
+      : stride_(kv_row_bytes(type, size) + kRowPadding),
+        bytes_(end * stride_ - (end == 0 ? 0 : kRowPadding)),
+        memory_(bytes_ + 1) {
+    const auto cache = make_cache(type, size, seed);
+    std::memcpy(memory_.last(bytes_), cache.data(), bytes_);
+  }
+  const std::byte* first() const { return memory_.last(bytes_); }
+  size_t stride() const { return stride_; }
+
+ private:
+  size_t stride_;
+  size_t bytes_;
+  GuardedBuffer memory_;
+};
+
+// All queries in one call at every level, against one call each.
 void check_attend(const AttendCase& c) {
-  const auto keys = make_cache(c.type, c.key_size, 100);
-  const auto values = make_cache(c.type, c.value_size, 900);
-  const Operand query(varied_floats(c.key_size, 77, 3.0f));
-  const Operand sink({0.75f});
+  size_t end = 0;
+  for (const auto& range : c.ranges) end = std::max(end, range[1]);
+  const CacheRows keys(c.type, c.key_size, end, 100);
+  const CacheRows values(c.type, c.value_size, end, 900);
+  const size_t count = c.ranges.size();
+  const Operand vectors(varied_floats(count * c.key_size, 77, 3.0f));
+  const Operand sinks(varied_floats(count, 78, 1.0f));
+  std::vector<AttendQuery> queries(count);
+  for (size_t q = 0; q < count; ++q) {
+    queries[q] = {vectors.data() + q * c.key_size, nullptr, c.sink ? sinks.data() + q : nullptr,
+                  c.ranges[q][0], c.ranges[q][1]};
+  }
   AttendArgs args{};
-  args.query = query.data();
-  args.key_stride = kv_row_bytes(c.type, c.key_size) + kRowPadding;
-  args.value_stride = kv_row_bytes(c.type, c.value_size) + kRowPadding;
+  args.queries = queries.data();
+  args.keys = keys.first();
+  args.values = values.first();
+  args.key_stride = keys.stride();
+  args.value_stride = values.stride();
   args.key_size = c.key_size;
   args.value_size = c.value_size;
-  args.begin = c.begin;
-  args.end = c.end;
   args.scale = 1.0f / std::sqrt(static_cast<float>(c.key_size));
   args.softcap = c.softcap;
-  args.sink = c.sink ? sink.data() : nullptr;
   args.type = c.type;
-  // The cache ends with the last position that may be read.
-  const size_t key_bytes = c.end * args.key_stride - (c.end == 0 ? 0 : kRowPadding);
-  const size_t value_bytes = c.end * args.value_stride - (c.end == 0 ? 0 : kRowPadding);
-  const GuardedBuffer key_memory(key_bytes + 1);
-  const GuardedBuffer value_memory(value_bytes + 1);
-  std::memcpy(key_memory.last(key_bytes), keys.data(), key_bytes);
-  std::memcpy(value_memory.last(value_bytes), values.data(), value_bytes);
-  args.keys = key_memory.last(key_bytes);
-  args.values = value_memory.last(value_bytes);
-  const std::string what = "attend, type " + std::to_string(static_cast<int>(c.type)) +
-                           " positions " + std::to_string(c.begin) + ".." + std::to_string(c.end);
-  check_levels(what, c.value_size * sizeof(float),
-               [args](const KernelTable& table, std::byte* out) mutable {
-                 args.out = reinterpret_cast<float*>(out);
-                 table.attend(args);
-               });
+  const auto attend = [&](const KernelTable& table, size_t step, std::byte* out) {
+    for (size_t q = 0; q < count; ++q) {
+      queries[q].out = reinterpret_cast<float*>(out) + q * c.value_size;
+    }
+    AttendArgs part = args;
+    part.num_queries = step;
+    for (size_t q = 0; q < count; q += step) {
+      part.queries = &queries[q];
+      table.attend(part);
+    }
+  };
+  const std::string what = "attend, type " + std::to_string(static_cast<int>(c.type)) + ", " +
+                           std::to_string(count) + " queries, positions " +
+                           std::to_string(c.ranges[0][0]) + ".." + std::to_string(end);
+  const size_t bytes = count * c.value_size * sizeof(float);
+  std::vector<std::byte> alone(bytes);
+  attend(kernels::table_by_name("scalar"), 1, alone.data());
+  check_levels(what, bytes, [&](const KernelTable& table, std::byte* out) {
+    attend(table, count, out);
+    if (std::memcmp(out, alone.data(), bytes) == 0) return;
+    test::report_failure(__FILE__, __LINE__, std::string(table.level) + ", together: " + what);
+  });
+}
+
+void check_attend_shapes(KvType type, const std::vector<std::array<size_t, 2>>& ranges) {
+  for (const bool sink : {false, true}) {
+    check_attend({type, 64, 64, ranges, sink, 0.0f});
+    check_attend({type, 192, 128, ranges, sink, 0.0f});
+    check_attend({type, 96, 32, ranges, sink, 50.0f});
+    if (type == KvType::kQ8_0) continue;
+    check_attend({type, 80, 70, ranges, sink, 0.0f});
+    check_attend({type, 7, 5, ranges, sink, 5.0f});
+  }
 }
 
 void check_quantize(size_t block, const std::vector<float>& values) {
@@ -293,16 +337,25 @@ TEST("attention has the scalar bits at every level") {
   constexpr std::array<std::array<size_t, 2>, 7> kRanges = {
       {{0, 0}, {0, 1}, {0, 64}, {0, 65}, {3, 7}, {60, 131}, {0, kPositions}}};
   for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
-    for (const auto& [begin, end] : kRanges) {
-      for (const bool sink : {false, true}) {
-        check_attend({type, 64, 64, begin, end, sink, 0.0f});
-        check_attend({type, 192, 128, begin, end, sink, 0.0f});
-        check_attend({type, 96, 32, begin, end, sink, 50.0f});
-        if (type != KvType::kQ8_0) check_attend({type, 80, 70, begin, end, sink, 0.0f});
-        if (type != KvType::kQ8_0) check_attend({type, 7, 5, begin, end, sink, 5.0f});
-      }
-    }
+    for (const auto& range : kRanges) check_attend_shapes(type, {range});
   }
+}
+
+TEST("queries that attend together have the bits that each has alone") {
+  std::vector<std::array<size_t, 2>> heads(7, {5, 150});                // heads of one row
+  std::vector<std::array<size_t, 2>> rows(kernels::kMaxAttendQueries);  // rows of a prefill
+  std::vector<std::array<size_t, 2>> window(13);
+  for (size_t q = 0; q < rows.size(); ++q) rows[q] = {0, 120 + q / 2};
+  for (size_t q = 0; q < window.size(); ++q) window[q] = {50 + q, 70 + q};
+  const std::vector<std::array<size_t, 2>> apart = {{0, 10},    {0, 0},   {60, 70}, {64, 128},
+                                                    {190, 200}, {3, 200}, {7, 7},   {128, 129}};
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
+    for (const auto& ranges : {heads, rows, window, apart}) check_attend_shapes(type, ranges);
+  }
+}
+
+TEST("attention with keys too wide to convert has the scalar bits at every level") {
+  check_attend({KvType::kF16, 1040, 48, {{0, 70}, {0, 71}, {2, 72}, {0, 73}, {0, 74}}, true, 0.0f});
 }
 
 }  // namespace edgemoe

@@ -280,14 +280,15 @@ namespace {
 
 // Attention over float rows, in float64.
 std::vector<double> exact_attention(const kernels::AttendArgs& args) {
+  const kernels::AttendQuery& query = args.queries[0];
   const float* keys = reinterpret_cast<const float*>(args.keys);
   const float* values = reinterpret_cast<const float*>(args.values);
   std::vector<double> out(args.value_size, 0.0);
-  double total = args.sink == nullptr ? 0.0 : std::exp(static_cast<double>(*args.sink));
-  for (size_t p = args.begin; p < args.end; ++p) {
+  double total = query.sink == nullptr ? 0.0 : std::exp(static_cast<double>(*query.sink));
+  for (size_t p = query.begin; p < query.end; ++p) {
     double score = 0;
     for (size_t i = 0; i < args.key_size; ++i) {
-      score += static_cast<double>(args.query[i]) * keys[p * args.key_size + i];
+      score += static_cast<double>(query.query[i]) * keys[p * args.key_size + i];
     }
     const double weight = std::exp(score * args.scale);
     total += weight;
@@ -309,19 +310,17 @@ TEST("attention is the softmax of the scores times the values") {
   for (const float* sink_or_none : {static_cast<const float*>(nullptr), &sink}) {
     std::vector<float> out(kValue);
     kernels::AttendArgs args{};
-    args.query = query.data();
+    const kernels::AttendQuery one{query.data(), out.data(), sink_or_none, 9, 150};
+    args.queries = &one;
+    args.num_queries = 1;
     args.keys = reinterpret_cast<const std::byte*>(keys.data());
     args.values = reinterpret_cast<const std::byte*>(values.data());
     args.key_stride = args.key_size = kKey;
     args.key_stride *= sizeof(float);
     args.value_stride = args.value_size = kValue;
     args.value_stride *= sizeof(float);
-    args.begin = 9;
-    args.end = 150;
     args.scale = 0.144f;
-    args.sink = sink_or_none;
     args.type = KvType::kF32;
-    args.out = out.data();
     table().attend(args);
     const std::vector<double> expected = exact_attention(args);
     // A weight is off by the error of its score: magnitudes below 8, 48 / 16 + 5 roundings; a sum
@@ -338,12 +337,11 @@ TEST("attention over nothing, or over a sink alone, is zero") {
   const float sink = 0.5f;
   for (const float* sink_or_none : {static_cast<const float*>(nullptr), &sink}) {
     kernels::AttendArgs args{};
-    args.query = query;
+    const kernels::AttendQuery one{query, out, sink_or_none, 7, 7};
+    args.queries = &one;
+    args.num_queries = 1;
     args.key_size = args.value_size = 4;
-    args.begin = args.end = 7;
-    args.sink = sink_or_none;
     args.type = KvType::kF32;
-    args.out = out;
     table().attend(args);
     for (const float value : out) CHECK_EQUAL(value, 0.0f);
   }

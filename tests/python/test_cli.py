@@ -114,6 +114,17 @@ def test_bench_has_the_promised_keys(edgemoe: Run, demo: str) -> None:
     assert {"level", "threads"} <= set(report)
 
 
+def test_bench_measures_at_a_depth(edgemoe: Run, demo: str) -> None:
+    options = ["-p", "8", "-n", "4", "-r", "1", "--context", "64", "--json"]
+    report = as_json(edgemoe, "bench", demo, "--depth", "40", *options)
+    assert [result["test"] for result in report["results"]] == ["pp8@d40", "tg4@d40"]
+
+
+def test_bench_refuses_a_depth_beyond_the_context(fails: Fails, demo: str) -> None:
+    options = ["-p", "8", "-n", "0", "--context", "64"]
+    assert "8 after 57" in fails(1, "bench", demo, "--depth", "57", *options)
+
+
 def test_doctor_reports(edgemoe: Run, demo: str) -> None:
     report = as_json(edgemoe, "doctor", demo, "--json")
     assert report["levels"][0] == "scalar"

@@ -8,6 +8,7 @@
 //   add, multiply, maximum       a > b ? a : b, so a NaN in a is dropped
 //   fused_multiply_add(a, b, c)  a * b + c, rounded once
 //   sum, largest                 lanes joined as (l, l+8), (l, l+4), (l, l+2), (l, l+1)
+//   store_sums(four, to)         the sums of four Lanes, each joined in that order
 //   float_from_half              exact
 //   half_from_float              round to nearest even, overflow to infinity
 //

@@ -87,6 +87,10 @@ inline float sum(Lanes lanes) noexcept {
   return lanes.lane[0];
 }
 
+inline void store_sums(const Lanes (&four)[4], float* to) noexcept {
+  for (size_t i = 0; i < 4; ++i) to[i] = sum(four[i]);
+}
+
 inline float larger(float a, float b) noexcept {
   return a > b ? a : b;
 }

@@ -79,6 +79,25 @@ inline float sum(const Lanes& lanes) noexcept {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+// The low and the high halves of a and b, added: four lanes of a, four of b.
+inline __m256 add_halves(__m256 a, __m256 b) noexcept {
+  return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+}
+
+// Four sums take fewer shuffles together than one by one.
+inline void store_sums(const Lanes (&four)[4], float* to) noexcept {
+  __m256 eight[4];
+  for (int i = 0; i < 4; ++i) eight[i] = _mm256_add_ps(four[i].low, four[i].high);
+  const __m256 first = add_halves(eight[0], eight[1]);
+  const __m256 second = add_halves(eight[2], eight[3]);
+  // Two lanes each of sums 0 and 2 in the low half, 1 and 3 in the high half.
+  const __m256 two =
+      _mm256_add_ps(_mm256_shuffle_ps(first, second, 0x44), _mm256_shuffle_ps(first, second, 0xEE));
+  const __m256 one = _mm256_add_ps(two, _mm256_movehdup_ps(two));
+  const __m128 odd = _mm_moveldup_ps(_mm256_extractf128_ps(one, 1));
+  _mm_storeu_ps(to, _mm_blend_ps(_mm256_castps256_ps128(one), odd, 0b1010));
+}
+
 inline float largest(const Lanes& lanes) noexcept {
   const __m256 eight = _mm256_max_ps(lanes.low, lanes.high);
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

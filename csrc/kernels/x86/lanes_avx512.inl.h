@@ -69,6 +69,24 @@ inline float sum(const Lanes& lanes) noexcept {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
+// The low and the high halves of a and b, added: eight lanes of a, eight of b.
+inline __m512 add_halves(__m512 a, __m512 b) noexcept {
+  return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+}
+
+// Four sums take fewer shuffles together than one by one.
+inline void store_sums(const Lanes (&four)[4], float* to) noexcept {
+  const __m512 first = add_halves(four[0].value, four[1].value);
+  const __m512 second = add_halves(four[2].value, four[3].value);
+  // Four lanes of each sum, in its 128 bits.
+  const __m512 quarter = _mm512_add_ps(_mm512_shuffle_f32x4(first, second, 0x88),
+                                       _mm512_shuffle_f32x4(first, second, 0xDD));
+  const __m512 two = _mm512_add_ps(quarter, _mm512_permute_ps(quarter, 0xEE));
+  const __m512 one = _mm512_add_ps(two, _mm512_movehdup_ps(two));
+  const __m512i firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
+  _mm_storeu_ps(to, _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one)));
+}
+
 inline float largest(const Lanes& lanes) noexcept {
   const __m256 eight =
       _mm256_max_ps(_mm512_castps512_ps256(lanes.value), _mm512_extractf32x8_ps(lanes.value, 1));
