@@ -7,13 +7,21 @@ endfunction()
 
 function(edgemoe_add_isa_kernels target)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2.cpp -mavx2 -mfma -mf16c)
-    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni.cpp -mavx2 -mfma -mf16c -mavxvnni)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2.cpp
+      -mavx2 -mfma -mf16c)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2_one_token.cpp
+      -mavx2 -mfma -mf16c)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni.cpp
+      -mavx2 -mfma -mf16c -mavxvnni)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni_one_token.cpp
+      -mavx2 -mfma -mf16c -mavxvnni)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni_evex.cpp
+      -mavx2 -mfma -mf16c -mavx512f -mavx512vl -mavx512vnni)
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avxvnni_evex_one_token.cpp
       -mavx2 -mfma -mf16c -mavx512f -mavx512vl -mavx512vnni)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512.cpp
       -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
-    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512_vector.cpp
+    edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx512_one_token.cpp
       -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
   elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64|ARM64")
     # The scalar level is compiled for the same CPUs as NEON, so NEON says what it is.

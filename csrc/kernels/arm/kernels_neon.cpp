@@ -2,7 +2,9 @@
 #include "kernels/arm/tile_neon.inl.h"
 #include "kernels/levels.h"
 
-#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+#include "kernels/generic/matmul_tile.inl.h"  // needs the above
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the above
 
 namespace edgemoe::kernels {
 

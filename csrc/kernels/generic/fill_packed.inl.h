@@ -21,10 +21,14 @@ inline void set_packed_products(MatmulFn* products) noexcept {
   set_products<IQ4_NLFormat, IQ4_XSFormat, MXFP4Format>(products);
 }
 
-// A tile serves one token as well as many, until a level says otherwise.
+// A tile of many tokens serves one as well, until a level says otherwise.
 inline void fill_tile_products(KernelTable& table) noexcept {
   fill_quantised_products<GenericProduct>(table);
   set_packed_products(table.matmul);
+  set_packed_products(table.multiply_vector);
+}
+
+inline void fill_products_of_one_token(KernelTable& table) noexcept {
   set_packed_products(table.multiply_vector);
 }
 

@@ -39,6 +39,18 @@ inline TokenRow token_row(const MatmulArgs& args, size_t token) noexcept {
           args.x.scales + row * (args.columns / activation_columns(args))};
 }
 
+// The same; a packed format's fold is one block of activations.
+template <class Format>
+size_t activation_columns(const MatmulArgs& args) noexcept {
+  return Format::kColumns != 0 ? Format::kColumns : activation_columns(args);
+}
+
+// Rows that are multiplied together.
+struct TileRows {
+  size_t first;
+  size_t count;  // <= kTileRows
+};
+
 // Where a fold lies along the columns.
 struct FoldColumns {
   size_t first;             // column

@@ -3,7 +3,7 @@
 // x 8. "Split nibbles" are 2 units: columns 0..15 in the low nibbles, 16..31 in the high ones.
 #pragma once
 
-#include "kernels/generic/matmul_tile.inl.h"
+#include "kernels/generic/matmul_rows.inl.h"
 #include "quant/value_tables.h"
 
 namespace edgemoe::kernels {
@@ -34,6 +34,7 @@ struct Q4_0Format : Block32<QuantType::kQ4_0, 18> {
 
   static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
+#pragma GCC unroll 2
     for (size_t unit = 0; unit < 2; ++unit) {
       const CodeUnit codes = load_unit(groups, 16 + unit * 64);
       store_codes<Q4_0Format>(bits<0>(codes, 15), unit, tile);
@@ -50,6 +51,7 @@ struct Q4_1Format : Block32<QuantType::kQ4_1, 20> {
   static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_minimum(groups, 16, tile);
+#pragma GCC unroll 2
     for (size_t unit = 0; unit < 2; ++unit) {
       const CodeUnit codes = load_unit(groups, 32 + unit * 64);
       store_codes<Q4_1Format>(bits<0>(codes, 15), unit, tile);
@@ -64,6 +66,7 @@ void unpack_five_bits(const PackedGroups& groups, size_t offset, FoldTile& tile)
   const auto fifth = [&](size_t unit) noexcept {
     return value_where(unit_of_bits(groups, offset + unit * 8), 16);
   };
+#pragma GCC unroll 2
   for (size_t unit = 0; unit < 2; ++unit) {
     const CodeUnit codes = load_unit(groups, offset + 32 + unit * 64);
     store_codes<Format>(with_bits(bits<0>(codes, 15), fifth(unit)), unit, tile);
@@ -101,6 +104,7 @@ struct Q8_0Format : Block32<QuantType::kQ8_0, 34> {
 
   static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
+#pragma GCC unroll 4
     for (size_t unit = 0; unit < 4; ++unit) {
       store_codes<Q8_0Format>(load_unit(groups, 16 + unit * 64), unit, tile);
     }
@@ -111,6 +115,7 @@ struct Q8_0Format : Block32<QuantType::kQ8_0, 34> {
 template <class Format>
 void unpack_values(const PackedGroups& groups, size_t offset, size_t first,
                    FoldTile& tile) noexcept {
+#pragma GCC unroll 2
   for (size_t unit = 0; unit < 2; ++unit) {
     const CodeUnit codes = load_unit(groups, offset + unit * 64);
     store_codes<Format>(look_up(Format::kValues, bits<0>(codes, 15)), first + unit, tile);

@@ -41,6 +41,7 @@ struct Q2_KFormat : Block256<QuantType::kQ2_K, 84, 16> {
         tile.bytes.min[g][i] = scales[i] >> 4;
       }
     }
+#pragma GCC unroll 8
     for (size_t u = 0; u < 8; ++u) {
       const CodeUnit fields = load_unit(groups, 160 + u * 64);
       const size_t first = first_unit_of_pairs(u);
@@ -93,8 +94,10 @@ struct Q3_KFormat : Block256<QuantType::kQ3_K, 110, 16> {
     for (size_t g = 0; g < kTileGroups; ++g) {
       unpack_scales(field_of(groups, g, 16), tile.bytes.scale[g]);
     }
+#pragma GCC unroll 4
     for (size_t c = 0; c < 4; ++c) {
       const CodeUnit third = load_unit(groups, 112 + c * 64);
+#pragma GCC unroll 2
       for (size_t half = 0; half < 2; ++half) {
         const CodeUnit fields = load_unit(groups, 368 + (half * 4 + c) * 64);
         const size_t first = half * 16 + c;
@@ -138,6 +141,7 @@ struct Q4_KFormat : Block256<QuantType::kQ4_K, 144, 32> {
     unpack_halves(groups, 0, tile.d);
     unpack_halves(groups, 16, tile.dmin);
     unpack_six_bit_scales(groups, 32, tile);
+#pragma GCC unroll 16
     for (size_t u = 0; u < 16; ++u) {
       const CodeUnit codes = load_unit(groups, 128 + u * 64);
       const size_t first = u / 4 * 8 + u % 4;
@@ -178,6 +182,7 @@ struct Q5_KFormat : Block256<QuantType::kQ5_K, 176, 32> {
     unpack_halves(groups, 0, tile.d);
     unpack_halves(groups, 16, tile.dmin);
     unpack_six_bit_scales(groups, 32, tile);
+#pragma GCC unroll 4
     for (size_t c = 0; c < 4; ++c) {
       const CodeUnit fifth = load_unit(groups, 128 + c * 64);
       unpack_part<0>(groups, fifth, c, tile);
@@ -203,6 +208,7 @@ struct Q6_KFormat : Block256<QuantType::kQ6_K, 210, 16> {
     for (size_t g = 0; g < kTileGroups; ++g) {
       __builtin_memcpy(tile.bytes.scale[g], field_of(groups, g, 16), 128);
     }
+#pragma GCC unroll 8
     for (size_t i = 0; i < 8; ++i) {
       const size_t half = i / 4;
       const size_t c = i % 4;
@@ -243,6 +249,7 @@ struct IQ4_XSFormat : Block256<QuantType::kIQ4_XS, 136, 32> {
     for (size_t g = 0; g < kTileGroups; ++g) {
       unpack_scales(field_of(groups, g, 16), tile.bytes.scale[g]);
     }
+#pragma GCC unroll 8
     for (size_t span = 0; span < 8; ++span) {
       unpack_values<IQ4_XSFormat>(groups, 64 + span * 128, span * 4, tile);
     }

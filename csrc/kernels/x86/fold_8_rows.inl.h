@@ -2,8 +2,9 @@
 // products: scales, minima and the sums of floats, one 32-bit lane a row. The file that includes
 // this one last has defined
 //
-//   kTileBias<Format>          what the codes in the tile carry
-//   store_scales(bytes, to)    the scales of 8 rows as the level's products want them
+//   kTileBias<Format>          what the codes carry
+//   TileCodes                  the codes of the tile, or their products with one token
+//   meet_scales<Format>(bytes, span, codes)   takes the scales of a span, a byte for each row
 #pragma once
 
 #include "kernels/generic/fold.inl.h"
@@ -12,8 +13,7 @@ namespace edgemoe::kernels {
 namespace {
 
 struct alignas(64) FoldTile {
-  uint64_t code[kMaxFold / kUnitColumns][kTileRows];
-  uint64_t scale[kMaxSpans][kTileRows];  // one for each kSpan columns
+  TileCodes codes;
   // Of sub-blocks 2i and 2i + 1, as 16-bit halves; what multiplies two sums at once.
   uint32_t scale_pair[kMaxSpans / 2][kTileRows];  // read when the tile has a bias
   uint32_t min_pair[kMaxSpans / 2][kTileRows];    // read when minima are scaled
@@ -38,6 +38,7 @@ inline __m256i widened_rows(const int8_t* rows) noexcept {
 template <size_t kSpan>
 void store_pairs(const int8_t* bytes, size_t columns, uint32_t (*pairs)[kTileRows]) noexcept {
   constexpr int kHighHalves = 0xAA;
+#pragma GCC unroll 8
   for (size_t i = 0; i < columns / 32; ++i) {
     const __m256i first = widened_rows(bytes + (kSpan == 32 ? i : 2 * i) * kRowGroup);
     const __m256i second = kSpan == 32 ? first : widened_rows(bytes + (2 * i + 1) * kRowGroup);
@@ -49,9 +50,9 @@ void store_pairs(const int8_t* bytes, size_t columns, uint32_t (*pairs)[kTileRow
 template <class Format>
 void widen_scales(size_t columns, FoldTile& tile) noexcept {
   if constexpr (Format::kScaled) {
+#pragma GCC unroll 16
     for (size_t span = 0; span < columns / Format::kSpan; ++span) {
-      const int8_t* rows = tile.bytes.scale[0] + span * kRowGroup;
-      store_scales(rows, tile.scale[span]);
+      meet_scales<Format>(tile.bytes.scale[0] + span * kRowGroup, span, tile.codes);
     }
     if constexpr (kTileBias<Format> != 0) {
       store_pairs<Format::kSpan>(tile.bytes.scale[0], columns, tile.scale_pair);
@@ -76,6 +77,7 @@ inline __m256i weighted_sums(const uint32_t (*factor_pair)[kTileRows], size_t co
                              _mm256_set1_epi32(static_cast<uint16_t>(sums[0])));
   }
   __m256i total = _mm256_setzero_si256();
+#pragma GCC unroll 8
   for (size_t pair = 0; pair < columns / kSubBlock / 2; ++pair) {
     const __m256i products =
         _mm256_madd_epi16(load_lanes(factor_pair[pair]), broadcast_4_bytes(sums + 2 * pair));

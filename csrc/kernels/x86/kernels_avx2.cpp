@@ -2,13 +2,16 @@
 #include "kernels/levels.h"
 #include "kernels/x86/tile_avx2.inl.h"
 
-#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+#include "kernels/generic/matmul_tile.inl.h"  // needs the above
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the above
 
 namespace edgemoe::kernels {
 
 void fill_avx2(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  fill_avx2_one_token(table);
 }
 
 }  // namespace edgemoe::kernels

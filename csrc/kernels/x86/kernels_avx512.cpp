@@ -2,14 +2,16 @@
 #include "kernels/levels.h"
 #include "kernels/x86/tile_avx512.inl.h"
 
-#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+#include "kernels/generic/matmul_tile.inl.h"  // needs the above
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the above
 
 namespace edgemoe::kernels {
 
 void fill_avx512(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
-  fill_avx512_vector(table);
+  fill_avx512_one_token(table);
 }
 
 }  // namespace edgemoe::kernels

@@ -2,13 +2,16 @@
 #include "kernels/levels.h"
 #include "kernels/x86/tile_avxvnni.inl.h"
 
-#include "kernels/generic/fill_packed.inl.h"  // needs the tile
+#include "kernels/generic/matmul_tile.inl.h"  // needs the above
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the above
 
 namespace edgemoe::kernels {
 
 void fill_avxvnni(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  fill_avxvnni_one_token(table);
 }
 
 }  // namespace edgemoe::kernels

@@ -1,20 +1,23 @@
-// The products of the levels with 256-bit registers: a tile of 8 rows in two registers. The file
-// that includes this one last has defined
+// The products of the levels with 256-bit registers with many tokens: a tile of 8 rows in two
+// registers. The file that includes this one last has included its level's products_<level>.inl.h
+// and defined
 //
 //   kTileTokens<Format>  see generic/matmul_tile.inl.h
-//   kTileBias<Format>    what the codes in the tile carry
-//   stored_codes<Format>(codes), stored_scales(bytes)      as the tile keeps them, 4 rows
-//   kUnitsPerSum<Format>                  so many units may be added before they meet the scale
-//   Codes<Format>, add_products<Format>(products, codes, x)  adds codes * activations of a unit
-//   scaled<Format>(products, scale)       two 32-bit parts a row
 #pragma once
 
-#include "kernels/x86/vector_avx2.inl.h"
+#include "kernels/x86/row_sums_256.inl.h"
 
 namespace edgemoe::kernels {
 namespace {
 
-inline void store_scales(const int8_t* rows, uint64_t* to) noexcept {
+struct TileCodes {
+  uint64_t code[kMaxFold / kUnitColumns][kTileRows];
+  uint64_t scale[kMaxSpans][kTileRows];  // one for each kSpan columns
+};
+
+template <class Format>
+void meet_scales(const int8_t* rows, size_t span, TileCodes& codes) noexcept {
+  uint64_t* to = codes.scale[span];
   _mm256_store_si256(reinterpret_cast<__m256i*>(to), stored_scales(rows));
   _mm256_store_si256(reinterpret_cast<__m256i*>(to + 4), stored_scales(rows + 4));
 }
@@ -29,20 +32,8 @@ namespace {
 
 template <class Format>
 void store_codes(const CodeUnit& unit, size_t index, FoldTile& tile) noexcept {
-  store_lanes(tile.code[index], stored_codes<Format>(unit.part[0]));
-  store_lanes(tile.code[index] + 4, stored_codes<Format>(unit.part[1]));
-}
-
-// Integer sums of 8 rows while columns are added: two 32-bit parts a row.
-struct RowSums {
-  __m256i low;   // rows 0..3
-  __m256i high;  // rows 4..7
-};
-
-// One 32-bit lane a row.
-inline __m256i joined(const RowSums& sums) noexcept {
-  const __m256i rows_014523 = _mm256_hadd_epi32(sums.low, sums.high);  // 0 1 4 5 | 2 3 6 7
-  return _mm256_permute4x64_epi64(rows_014523, _MM_SHUFFLE(3, 1, 2, 0));
+  store_lanes(tile.codes.code[index], stored_codes<Format>(unit.part[0]));
+  store_lanes(tile.codes.code[index] + 4, stored_codes<Format>(unit.part[1]));
 }
 
 // Always inline: the sums stay in registers from span to span.
@@ -52,15 +43,15 @@ template <class Format, size_t kTokens>
                                                  RowSums* sums) noexcept {
   constexpr size_t kUnits = Format::kSpan / kUnitColumns;
   constexpr size_t kUnitsOfSum = kUnits < kUnitsPerSum<Format> ? kUnits : kUnitsPerSum<Format>;
-  const __m256i low_scale = load_lanes(tile.scale[span]);
-  const __m256i high_scale = load_lanes(tile.scale[span] + 4);
+  const __m256i low_scale = load_lanes(tile.codes.scale[span]);
+  const __m256i high_scale = load_lanes(tile.codes.scale[span] + 4);
 #pragma GCC unroll 4
   for (size_t first = 0; first < kUnits; first += kUnitsOfSum) {
     RowSums products[kTokens];
-    for (RowSums& zero : products) zero = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    for (RowSums& zero : products) zero = zero_sums();
 #pragma GCC unroll 4
     for (size_t k = first; k < first + kUnitsOfSum; ++k) {
-      const uint64_t* unit = tile.code[span * kUnits + k];
+      const uint64_t* unit = tile.codes.code[span * kUnits + k];
       const Codes<Format> low(load_lanes(unit));
       const Codes<Format> high(load_lanes(unit + 4));
 #pragma GCC unroll 4
@@ -86,7 +77,7 @@ void multiply_fold(const FoldTile& tile, const FoldColumns& columns, const Token
   const int8_t* values[kTokens];
 #pragma GCC unroll 4
   for (size_t t = 0; t < kTokens; ++t) {
-    sums[t] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
+    sums[t] = zero_sums();
     values[t] = rows[t].codes + columns.first;
   }
   for (size_t span = 0; span < count / Format::kSpan; ++span) {

@@ -1,0 +1,15 @@
+// The products of the AVX-VNNI level with one token, with the instructions of AVX-512.
+#include "kernels/levels.h"
+#include "kernels/x86/one_token_avxvnni.inl.h"
+
+#include "kernels/generic/matmul_one_token.inl.h"  // needs the above
+
+#include "kernels/generic/fill_packed.inl.h"  // needs the above
+
+namespace edgemoe::kernels {
+
+void fill_avxvnni_evex_one_token(KernelTable& table) noexcept {
+  fill_products_of_one_token(table);
+}
+
+}  // namespace edgemoe::kernels
