@@ -6,7 +6,8 @@
 
 Builds nothing: it takes the peers' llama-bench programs (README.md says how to build them) and runs
 each with and without repacked weights. Every run is a process of its own; a round runs all of them.
-Prints one line per run, then for each test the medians, the ratio of edgemoe to each peer, and the
+Prints one line per run on standard error, then for each test the medians, the ratio of edgemoe to
+each peer, and the
 share of the limit: tokens per second that memory and compute allow, measured by edgemoe-bench in
 the same rounds.
 """
@@ -21,8 +22,9 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 OURS = "edgemoe"
@@ -48,10 +50,15 @@ class Rates:
         return {name: statistics.median(runs) for name, runs in self.measured[test].items()}
 
 
+class RunError(Exception):
+    """A program that did not end well."""
+
+
 def run_json(command: list[str]) -> Any:
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        sys.exit(f"{command[0]} failed ({result.returncode}): {result.stderr.strip()[-300:]}")
+        lines = result.stderr.strip().splitlines() or ["no message"]
+        raise RunError(f"{command[0]} failed ({result.returncode}): {lines[-1][:300]}")
     return json.loads(result.stdout)
 
 
@@ -90,11 +97,35 @@ def run_peer(arguments: argparse.Namespace, name: str, rates: Rates) -> None:
         rates.measured[names[kind]][name].append(float(result["avg_ts"]))
 
 
-def contestants(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[Rates], None]]]:
-    yield OURS, lambda rates: run_ours(arguments, rates)
+Run = Callable[[Rates], None]
+
+
+def contestants(arguments: argparse.Namespace) -> dict[str, Run]:
+    runs: dict[str, Run] = {OURS: partial(run_ours, arguments)}
     for name, (option, _) in PEERS.items():
         if getattr(arguments, option) is not None:
-            yield name, lambda rates, name=name: run_peer(arguments, name, rates)  # type: ignore[misc]
+            runs[name] = partial(run_peer, arguments, name)
+    return runs
+
+
+def measure(arguments: argparse.Namespace) -> Rates:
+    """All rounds. A peer that fails, for instance on a model that it does not know, is left out."""
+    rates = Rates()
+    runs = contestants(arguments)
+    for number in range(1, arguments.rounds + 1):
+        for name, run in list(runs.items()):
+            try:
+                run(rates)
+            except RunError as error:
+                if name == OURS:
+                    sys.exit(str(error))
+                del runs[name]
+                print(f"{name} is left out: {error}", file=sys.stderr)
+                continue
+            figures = {test: measured[name][-1] for test, measured in rates.measured.items()}
+            text = ", ".join(f"{test} {rate:.2f}" for test, rate in figures.items())
+            print(f"round {number}: {name}: {text} tok/s", file=sys.stderr, flush=True)
+    return rates
 
 
 def report(rates: Rates) -> dict[str, Any]:
@@ -141,7 +172,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=128, help="tokens; 0: no decode test")
     parser.add_argument("--depth", type=int, default=0, help="tokens in the context before")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--json", action="store_true", help="one JSON object at the end, no lines")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     if arguments.edgemoe_bench is None:
         parser.error("edgemoe-bench is not on the PATH; install the package or name it")
@@ -152,15 +183,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    rates = Rates()
-    for number in range(1, arguments.rounds + 1):
-        for name, run in contestants(arguments):
-            run(rates)
-            if not arguments.json:
-                runs = {test: figures[name][-1] for test, figures in rates.measured.items()}
-                text = ", ".join(f"{test} {rate:.2f}" for test, rate in runs.items())
-                print(f"round {number}: {name}: {text} tok/s", flush=True)
-    table = report(rates)
+    table = report(measure(arguments))
     if arguments.json:
         print(json.dumps(table))
     else:

@@ -39,6 +39,7 @@ double time_vector_product(ThreadPool& pool, const kernels::KernelTable& table, 
   args.columns = shape.columns;
   args.x = {traits(shape.type).activations,
             shape.columns,
+            shape.columns,
             values.data(),
             codes.data(),
             scales.data(),

@@ -36,11 +36,11 @@ uint64_t elements(const BoundTensor& tensor) {
   return tensor ? tensor.info->rows() * tensor.info->columns() : 0;
 }
 
-// Weights that one token is multiplied with.
-uint64_t active_weights(const ModelFile& file) {
+// Weights that one token is multiplied with, when one of `tokens_per_logits` asks for logits.
+double active_weights(const ModelFile& file, uint32_t tokens_per_logits) {
   const ModelTensors& tensors = file.tensors();
   const BoundTensor& output = tensors[TensorRole::kOutput];
-  uint64_t total = elements(output ? output : tensors[TensorRole::kTokenEmbedding]);
+  uint64_t total = 0;
   for (const LayerTensors& layer : tensors.layers) {
     for (const BoundTensor& tensor : layer.dense) total += elements(tensor);
     for (const ExpertTensor& expert : layer.experts) {
@@ -48,7 +48,8 @@ uint64_t active_weights(const ModelFile& file) {
       total += matrices * expert.rows * expert.columns * file.spec().router.num_used;
     }
   }
-  return total;
+  const uint64_t for_logits = elements(output ? output : tensors[TensorRole::kTokenEmbedding]);
+  return static_cast<double>(total) + static_cast<double>(for_logits) / tokens_per_logits;
 }
 
 // The type and width that most of the work has: those of the experts, or of a dense network.
@@ -84,7 +85,7 @@ TokenLimits token_limits(const Engine& engine, const ModelFile& file,
   ThreadPool pool(plan.num_threads);
   const double rate = measure_multiply_rate(pool, kernels::select_table(), type, columns,
                                             decode ? 1 : kPrefillTile);
-  limits.compute = rate / static_cast<double>(active_weights(file));
+  limits.compute = rate / active_weights(file, decode ? 1 : options.num_tokens);
   return limits;
 }
 
@@ -128,6 +129,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
   std::vector<float> logits(engine.spec().vocab_size);
   std::vector<double> rates;
   EngineStats before;
+  engine.load_all_experts();
   Session session(engine);
   if (options.depth > 0) {
     session.evaluate(random_tokens(options.depth, engine.spec().vocab_size, options.seed),

@@ -48,9 +48,10 @@ struct BenchmarkOptions {
   uint64_t seed = 1;         // of the random tokens
 };
 
-// Fills a new session with `depth` random tokens, then evaluates random tokens from there,
-// `repetitions` times; the figures besides the spread are means over them. Errors: those of
-// Session; kArgument when num_tokens is 0 or depth + num_tokens exceeds the context.
+// With a budget for all experts they are read first. Fills a new session with `depth` random
+// tokens, then evaluates random tokens from there, `repetitions` times; the figures besides the
+// spread are means over them. Errors: those of Session; kArgument when num_tokens is 0 or depth +
+// num_tokens exceeds the context.
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
                               const Session::ShouldStop& should_stop);

@@ -7,6 +7,7 @@
 #include "engine/engine_parts.h"
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
+#include "model/ffn.h"
 
 namespace edgemoe {
 namespace {
@@ -93,6 +94,16 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
+
+void Engine::load_all_experts() {
+  const std::lock_guard lock(impl_->mutex);
+  if (!impl_->store || impl_->plan.expert_pool_bytes < impl_->plan.all_experts_bytes) return;
+  const ModelSpec& model = impl_->file.spec();
+  for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
+    if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
+    load_experts(*impl_->store, impl_->regrouper, layer, model.router.num_experts);
+  }
+}
 
 const ModelSpec& Engine::spec() const noexcept {
   return impl_->file.spec();

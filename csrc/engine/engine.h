@@ -32,6 +32,10 @@ class Engine {
   static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options);
   ~Engine();
 
+  // Reads all experts if the plan has memory for all of them, else does nothing: without it an
+  // expert is read when it is first used. Errors: kIo.
+  void load_all_experts();
+
   const ModelSpec& spec() const noexcept;
   const MemoryPlan& memory_plan() const noexcept;
   EngineStats stats() const;

@@ -38,7 +38,7 @@ class MultiplyProbe {
  public:
   MultiplyProbe(QuantType type, uint64_t columns, uint32_t num_tokens)
       : weights_(kRows * row_bytes(type, columns)),
-        codes_(num_tokens * columns, 1),
+        codes_(num_tokens * spread_code_stride(columns), 1),
         scales_(num_tokens * ceil_div(columns, 32), 1.0f),
         sums_(num_tokens * ceil_div(columns, kSumBlock), int16_t{16}),
         values_(num_tokens * columns, 1.0f),
@@ -47,8 +47,13 @@ class MultiplyProbe {
     args_.weights = weights_.data();
     args_.rows = kRows;
     args_.columns = columns;
-    args_.x = {traits(type).activations, columns,     values_.data(), codes_.data(),
-               scales_.data(),           sums_.data()};
+    args_.x = {traits(type).activations,
+               columns,
+               spread_code_stride(columns),
+               values_.data(),
+               codes_.data(),
+               scales_.data(),
+               sums_.data()};
     args_.token_index = nullptr;
     args_.num_tokens = num_tokens;
     args_.out = out_.data();

@@ -15,7 +15,7 @@ struct Sizes {
 };
 
 Sizes sizes_of(size_t rows, size_t columns, size_t block) {
-  return {align_up(uint64_t{rows} * columns, kAlignment),
+  return {uint64_t{rows} * spread_code_stride(columns),
           align_up(uint64_t{rows} * ceil_div(columns, block) * sizeof(float), kAlignment),
           align_up(uint64_t{rows} * ceil_div(columns, kSumBlock) * sizeof(int16_t), kAlignment)};
 }
@@ -51,6 +51,7 @@ Activations ActivationRows::as(ActivationEncoding encoding, const kernels::Kerne
   Activations result;
   result.encoding = encoding;
   result.columns = columns_;
+  result.code_stride = spread_code_stride(columns_);
   result.values = values_;
   if (encoding == ActivationEncoding::kF32) return result;
   const bool block256 = encoding == ActivationEncoding::kQ8Block256;
@@ -61,7 +62,7 @@ Activations ActivationRows::as(ActivationEncoding encoding, const kernels::Kerne
     const size_t num_scales = columns_ / activation_block(encoding);
     const size_t num_sums = columns_ / kSumBlock;
     pool.parallel_for(rows_, [&](size_t row, size_t) {
-      quantize(values_ + row * columns_, columns_, rounded.codes + row * columns_,
+      quantize(values_ + row * columns_, columns_, rounded.codes + row * result.code_stride,
                rounded.scales + row * num_scales, rounded.sums + row * num_sums);
     });
     rounded.current = true;
@@ -78,7 +79,7 @@ Activations from_row(const Activations& all, size_t first) noexcept {
     part.values += first * all.columns;
     return part;
   }
-  part.codes += first * all.columns;
+  part.codes += first * all.code_stride;
   part.scales += first * (all.columns / activation_block(all.encoding));
   part.sums += first * (all.columns / kSumBlock);
   return part;

@@ -12,8 +12,8 @@
 
 namespace edgemoe {
 
-// Rows of a work item come in this multiple: the widest kernels take two row groups at a time.
-inline constexpr size_t kItemRowsMultiple = 2 * kRowGroup;
+// Rows of a work item come in this multiple: the widest kernels take four row groups at a time.
+inline constexpr size_t kItemRowsMultiple = 4 * kRowGroup;
 
 // A product y = W x + bias for some rows of activations. Row t of the result is at
 // out + t * out_stride.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <vector>
 
 #include "model/gated_network.h"
 
@@ -159,6 +160,16 @@ void dense_ffn(StepContext& step, uint32_t layer) {
   job.hidden = work.hidden;
   job.out = work.branch;
   compute_networks(step, {&job, 1});
+}
+
+void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts) {
+  std::vector<ExpertDemand> all(num_experts);
+  for (uint32_t expert = 0; expert < num_experts; ++expert) all[expert].expert = expert;
+  auto request = store.request(layer, all);
+  std::span<const ReadyExpert> ready = request.next(Wait::kAtLeastOne);
+  for (; !ready.empty(); ready = request.next(Wait::kAtLeastOne)) {
+    for (const ReadyExpert& expert : ready) regroup_expert(expert, store, regrouper);
+  }
 }
 
 void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& regrouper) {

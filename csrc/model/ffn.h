@@ -15,4 +15,7 @@ void dense_ffn(StepContext& step, uint32_t layer);
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.
 void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& regrouper);
 
+// Makes the experts of a layer resident, as far as the store's pool holds them. Errors: kIo.
+void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts);
+
 }  // namespace edgemoe

@@ -18,18 +18,20 @@ constexpr size_t kItemTokens = 64;
 struct HiddenRows {
   ActivationEncoding encoding = ActivationEncoding::kF32;
   size_t columns = 0;
+  size_t code_stride = 0;
   float* values = nullptr;
   int8_t* codes = nullptr;
   float* scales = nullptr;
   int16_t* sums = nullptr;
 
-  Activations view() const { return {encoding, columns, values, codes, scales, sums}; }
+  Activations view() const { return {encoding, columns, code_stride, values, codes, scales, sums}; }
 };
 
 HiddenRows hidden_rows(const NetworkJob& job) {
   HiddenRows rows;
   rows.encoding = traits(job.network.down.type).activations;
   rows.columns = job.network.gate.rows;
+  rows.code_stride = spread_code_stride(rows.columns);
   if (rows.encoding == ActivationEncoding::kF32) {
     rows.values = reinterpret_cast<float*>(job.hidden);
     return rows;
@@ -38,7 +40,7 @@ HiddenRows hidden_rows(const NetworkJob& job) {
   const size_t num_scales = count / activation_block(rows.encoding);
   std::byte* place = job.hidden;
   rows.codes = reinterpret_cast<int8_t*>(place);
-  place += align_up(count, kAlignment);
+  place += job.num_rows * rows.code_stride;
   rows.scales = reinterpret_cast<float*>(place);
   place += align_up(num_scales * sizeof(float), kAlignment);
   rows.sums = reinterpret_cast<int16_t*>(place);
@@ -49,17 +51,18 @@ HiddenRows hidden_rows(const NetworkJob& job) {
 void store_hidden(const kernels::KernelTable& table, const HiddenRows& to, size_t row, size_t first,
                   std::span<const float> values) {
   const size_t start = row * to.columns + first;
+  int8_t* codes = to.codes + row * to.code_stride + first;
   switch (to.encoding) {
     case ActivationEncoding::kF32:
       std::copy(values.begin(), values.end(), to.values + start);
       return;
     case ActivationEncoding::kQ8Block32:
-      table.quantize_block32(values.data(), values.size(), to.codes + start, to.scales + start / 32,
+      table.quantize_block32(values.data(), values.size(), codes, to.scales + start / 32,
                              to.sums + start / kSumBlock);
       return;
     case ActivationEncoding::kQ8Block256:
-      table.quantize_block256(values.data(), values.size(), to.codes + start,
-                              to.scales + start / 256, to.sums + start / kSumBlock);
+      table.quantize_block256(values.data(), values.size(), codes, to.scales + start / 256,
+                              to.sums + start / kSumBlock);
       return;
   }
 }
@@ -182,7 +185,8 @@ uint64_t hidden_bytes(uint64_t num_rows, uint64_t width) noexcept {
 }
 
 uint64_t hidden_place(uint64_t num_rows, uint64_t job, uint64_t width) noexcept {
-  // Floats take more than codes, scales (4 bytes for 32) and sums (2 for 16) beside the alignment.
+  // Floats take more than spread codes, scales (4 bytes for 32) and sums (2 for 16) do beside the
+  // alignment.
   return align_up(num_rows * width * sizeof(float), kAlignment) + job * 4 * kAlignment;
 }
 

@@ -25,8 +25,9 @@ using test::GuardedBuffer;
 using Random = std::mt19937;
 
 constexpr size_t kMaxRows = 40;
-constexpr size_t kMaxTokens = 34;  // one chunk of tokens and the start of the next
+constexpr size_t kMaxTokens = 66;  // one chunk of tokens and the start of the next
 constexpr size_t kOutPadding = 3;
+constexpr size_t kCodePadding = 5;  // bytes between rows of activations
 constexpr uint32_t kPoison = 0x7FABCDEFu;
 
 // How the bytes of weights and activations are chosen.
@@ -85,7 +86,7 @@ class TestActivations {
  public:
   TestActivations(ActivationEncoding encoding, size_t columns, Fill fill, Random& random)
       : values_(kMaxTokens * columns * sizeof(float)),
-        codes_(kMaxTokens * columns),
+        codes_(kMaxTokens * (columns + kCodePadding)),
         scales_(kMaxTokens * columns * sizeof(float)),
         sums_(kMaxTokens * columns * sizeof(int16_t)) {
     view_.encoding = encoding;
@@ -108,20 +109,24 @@ class TestActivations {
 
  private:
   void make_codes(size_t columns, Fill fill, Random& random) {
-    int8_t* codes = codes_.last_of<int8_t>(kMaxTokens * columns);
+    const size_t stride = columns + kCodePadding;
+    int8_t* codes = codes_.last_of<int8_t>(kMaxTokens * stride - kCodePadding);
     int16_t* sums = sums_.last_of<int16_t>(kMaxTokens * columns / kSumBlock);
-    for (size_t block = 0; block < kMaxTokens * columns / kSumBlock; ++block) {
+    const size_t row_blocks = columns / kSumBlock;
+    for (size_t block = 0; block < kMaxTokens * row_blocks; ++block) {
+      int8_t* first = codes + block / row_blocks * stride + block % row_blocks * kSumBlock;
       const int extreme = below(random, 2) == 0 ? 127 : -127;
       int sum = 0;
       for (size_t i = 0; i < kSumBlock; ++i) {
         const int code =
             fill == Fill::kExtreme ? extreme : static_cast<int>(below(random, 255)) - 127;
-        codes[block * kSumBlock + i] = static_cast<int8_t>(code);
+        first[i] = static_cast<int8_t>(code);
         sum += code;
       }
       sums[block] = static_cast<int16_t>(sum);
     }
     view_.codes = codes;
+    view_.code_stride = stride;
     view_.sums = sums;
   }
 

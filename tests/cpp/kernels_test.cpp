@@ -57,7 +57,7 @@ struct RoundedRow {
     const auto quantize = encoding == ActivationEncoding::kQ8Block32 ? table().quantize_block32
                                                                      : table().quantize_block256;
     quantize(x.data(), x.size(), codes.data(), scales.data(), sums.data());
-    view = {encoding, x.size(), nullptr, codes.data(), scales.data(), sums.data()};
+    view = {encoding, x.size(), x.size(), nullptr, codes.data(), scales.data(), sums.data()};
   }
   double value(size_t i) const {
     return static_cast<double>(scales[i / activation_block(view.encoding)]) * codes[i];

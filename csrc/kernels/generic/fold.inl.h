@@ -35,7 +35,7 @@ inline size_t activation_columns(const MatmulArgs& args) noexcept {
 
 inline TokenRow token_row(const MatmulArgs& args, size_t token) noexcept {
   const size_t row = args.token_index == nullptr ? token : args.token_index[token];
-  return {args.x.codes + row * args.columns, args.x.sums + row * (args.columns / kSumBlock),
+  return {args.x.codes + row * args.x.code_stride, args.x.sums + row * (args.columns / kSumBlock),
           args.x.scales + row * (args.columns / activation_columns(args))};
 }
 

@@ -20,7 +20,7 @@
 namespace edgemoe::kernels {
 namespace {
 
-inline constexpr size_t kChunkTokens = 32;
+inline constexpr size_t kChunkTokens = 64;
 
 struct TokenChunk {
   size_t first;

@@ -1,4 +1,4 @@
-// The AVX-512 level with VNNI: every quantised product over 16 rows at a time.
+// The AVX-512 level with VNNI: every quantised product over 32 rows at a time.
 #include "kernels/levels.h"
 #include "kernels/x86/tile_avx512.inl.h"
 

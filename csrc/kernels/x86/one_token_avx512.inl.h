@@ -1,6 +1,6 @@
 // The products of the AVX-512 level with one token: 8 rows, so that a matrix is one stream of
-// memory, which the hardware's prefetch follows better than the two of a tile of 16 rows. Codes are
-// unsigned with a bias as in tile_avx512.inl.h.
+// memory, which the hardware's prefetch follows better than the four of a tile of 32 rows. Codes
+// are unsigned with a bias as in tile_avx512.inl.h.
 #pragma once
 
 #include "kernels/x86/vector_avx512_8_rows.inl.h"
