@@ -109,9 +109,14 @@ struct GenericProduct {
 // stream from the hardware's own prefetch; so the next tile is prefetched in the order of memory,
 // as much of it with each block column as that has bytes.
 inline constexpr size_t kCacheLine = 64;
+// A burst of more lines than the first-level cache can wait for would hold up the loads behind it;
+// the second level has more room.
+inline constexpr size_t kFirstLevelBurst = 8 * kCacheLine;
 
-inline void prefetch_bytes(const std::byte* from, size_t bytes) noexcept {
-  for (size_t at = 0; at < bytes; at += kCacheLine) __builtin_prefetch(from + at);
+template <size_t kBytes>
+void prefetch_bytes(const std::byte* from) noexcept {
+  constexpr int kLocality = kBytes <= kFirstLevelBurst ? 3 : 2;
+  for (size_t at = 0; at < kBytes; at += kCacheLine) __builtin_prefetch(from + at, 0, kLocality);
 }
 
 // Types with a packed layout and an unpack of this level.
@@ -154,7 +159,7 @@ class PackedProduct {
     }
     constexpr size_t kBytes = kTileGroups * kBlockColumnBytes;
     const size_t ahead = kTileGroups * (rows.group_bytes + offset);
-    if (ahead + kBytes <= rows.readable_bytes) prefetch_bytes(rows.weights + ahead, kBytes);
+    if (ahead + kBytes <= rows.readable_bytes) prefetch_bytes<kBytes>(rows.weights + ahead);
     Format::unpack(packed, tile);
     widen_scales<Format>(Format::kColumns, tile);
   }
