@@ -32,7 +32,7 @@ struct Q4_0Format : Block32<QuantType::kQ4_0, 18> {
   static constexpr int kBias = 8;
   static constexpr int kMaxCode = 15;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
 #pragma GCC unroll 2
     for (size_t unit = 0; unit < 2; ++unit) {
@@ -48,7 +48,7 @@ struct Q4_1Format : Block32<QuantType::kQ4_1, 20> {
   static constexpr int kMaxCode = 15;
   static constexpr Minimum kMinimum = Minimum::kPlain;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_minimum(groups, 16, tile);
 #pragma GCC unroll 2
@@ -62,7 +62,8 @@ struct Q4_1Format : Block32<QuantType::kQ4_1, 20> {
 
 // The fifth bits of column unit u are the bits of byte u: 4 x 8 x 1. Split nibbles follow.
 template <class Format>
-void unpack_five_bits(const PackedGroups& groups, size_t offset, FoldTile& tile) noexcept {
+[[gnu::always_inline]] inline void unpack_five_bits(const PackedGroups& groups, size_t offset,
+                                                    FoldTile& tile) noexcept {
   const auto fifth = [&](size_t unit) noexcept {
     return value_where(unit_of_bits(groups, offset + unit * 8), 16);
   };
@@ -79,7 +80,7 @@ struct Q5_0Format : Block32<QuantType::kQ5_0, 22> {
   static constexpr int kBias = 16;
   static constexpr int kMaxCode = 31;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_five_bits<Q5_0Format>(groups, 16, tile);
   }
@@ -90,7 +91,7 @@ struct Q5_1Format : Block32<QuantType::kQ5_1, 24> {
   static constexpr int kMaxCode = 31;
   static constexpr Minimum kMinimum = Minimum::kPlain;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_minimum(groups, 16, tile);
     unpack_five_bits<Q5_1Format>(groups, 32, tile);
@@ -102,7 +103,7 @@ struct Q8_0Format : Block32<QuantType::kQ8_0, 34> {
   static constexpr bool kSigned = true;
   static constexpr int kMaxCode = 128;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
 #pragma GCC unroll 4
     for (size_t unit = 0; unit < 4; ++unit) {
@@ -113,8 +114,8 @@ struct Q8_0Format : Block32<QuantType::kQ8_0, 34> {
 
 // Split nibbles at `offset`, each the index of a value; columns from unit `first` on.
 template <class Format>
-void unpack_values(const PackedGroups& groups, size_t offset, size_t first,
-                   FoldTile& tile) noexcept {
+[[gnu::always_inline]] inline void unpack_values(const PackedGroups& groups, size_t offset,
+                                                 size_t first, FoldTile& tile) noexcept {
 #pragma GCC unroll 2
   for (size_t unit = 0; unit < 2; ++unit) {
     const CodeUnit codes = load_unit(groups, offset + unit * 64);
@@ -129,7 +130,7 @@ struct IQ4_NLFormat : Block32<QuantType::kIQ4_NL, 18> {
   static constexpr int kMaxCode = 127;
   static constexpr auto& kValues = kIq4Values;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_values<IQ4_NLFormat>(groups, 16, 0, tile);
   }
@@ -142,7 +143,7 @@ struct MXFP4Format : Block32<QuantType::kMXFP4, 17> {
   // kFp4DoubledValues + kBias
   static constexpr int8_t kValues[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_powers(groups, 0, tile.d);
     unpack_values<MXFP4Format>(groups, 8, 0, tile);
   }

@@ -95,8 +95,8 @@ inline void unpack_scaled_halves(const PackedGroups& groups, float factor,
 }
 
 template <class Format>
-void store_signed(const RowWords& values, const CodeUnit& negative, size_t unit,
-                  FoldTile& tile) noexcept {
+[[gnu::always_inline]] inline void store_signed(const RowWords& values, const CodeUnit& negative,
+                                                size_t unit, FoldTile& tile) noexcept {
   const CodeUnit codes = signed_values(unit_of_words(values.word), negative, Format::kBias);
   store_codes<Format>(codes, unit, tile);
 }
@@ -113,7 +113,7 @@ struct IQ2_XXSFormat : Block256<QuantType::kIQ2_XXS, 66, 32> {
   static constexpr int kBias = 43;
   static constexpr int kMaxCode = 86;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_scaled_halves(groups, 0.125f, tile);
     for (size_t span = 0; span < 8; ++span) {
       const RowWords words = load_words(groups, 16 + span * 64);
@@ -135,7 +135,7 @@ struct IQ2_XSFormat : Block256<QuantType::kIQ2_XS, 74, 16> {
   static constexpr int kBias = 43;
   static constexpr int kMaxCode = 86;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_scaled_halves(groups, 0.125f, tile);
     unpack_odd_nibbles(groups, 16, 8, tile);
     for (size_t part = 0; part < 8; ++part) {
@@ -156,7 +156,7 @@ struct IQ2_SFormat : Block256<QuantType::kIQ2_S, 82, 16> {
   static constexpr int kBias = 43;
   static constexpr int kMaxCode = 86;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_scaled_halves(groups, 0.125f, tile);
     unpack_odd_nibbles(groups, 16, 8, tile);
     const RowWords high = load_words(groups, 336);
@@ -179,7 +179,7 @@ struct IQ3_XXSFormat : Block256<QuantType::kIQ3_XXS, 98, 32> {
   static constexpr int kBias = 62;
   static constexpr int kMaxCode = 124;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_scaled_halves(groups, 0.25f, tile);
     for (size_t span = 0; span < 8; ++span) {
       const RowWords entries = load_words(groups, 272 + span * 64);
@@ -206,7 +206,7 @@ struct IQ3_SFormat : Block256<QuantType::kIQ3_S, 110, 32> {
   static constexpr int kBias = 15;
   static constexpr int kMaxCode = 30;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_scaled_halves(groups, 1.0f, tile);
     unpack_odd_nibbles(groups, 16, 4, tile);
     const RowWords high = load_words(groups, 304);

@@ -31,7 +31,7 @@ struct Q2_KFormat : Block256<QuantType::kQ2_K, 84, 16> {
   static constexpr int kMaxCode = 3;
   static constexpr Minimum kMinimum = Minimum::kScaled;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_halves(groups, 16, tile.dmin);
     for (size_t g = 0; g < kTileGroups; ++g) {
@@ -89,7 +89,7 @@ struct Q3_KFormat : Block256<QuantType::kQ3_K, 110, 16> {
     }
   }
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     for (size_t g = 0; g < kTileGroups; ++g) {
       unpack_scales(field_of(groups, g, 16), tile.bytes.scale[g]);
@@ -114,8 +114,8 @@ struct Q3_KFormat : Block256<QuantType::kQ3_K, 110, 16> {
 //   byte j      scale j (low 6 bits),         bits 4..5 of scale j + 4 (top 2 bits)     j = 0..3
 //   byte 4 + j  minimum j (low 6 bits),       bits 4..5 of minimum j + 4 (top 2 bits)
 //   byte 8 + j  scale j + 4 (low 4 bits of it in the low nibble), minimum j + 4 (in the high one)
-inline void unpack_six_bit_scales(const PackedGroups& groups, size_t offset,
-                                  FoldTile& tile) noexcept {
+[[gnu::always_inline]] inline void unpack_six_bit_scales(const PackedGroups& groups, size_t offset,
+                                                         FoldTile& tile) noexcept {
   for (size_t g = 0; g < kTileGroups; ++g) {
     const uint8_t* scales = field_of(groups, g, offset);
     const uint8_t* minima = scales + 32;
@@ -137,7 +137,7 @@ struct Q4_KFormat : Block256<QuantType::kQ4_K, 144, 32> {
   static constexpr int kMaxCode = 15;
   static constexpr Minimum kMinimum = Minimum::kScaled;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_halves(groups, 16, tile.dmin);
     unpack_six_bit_scales(groups, 32, tile);
@@ -168,8 +168,8 @@ struct Q5_KFormat : Block256<QuantType::kQ5_K, 176, 32> {
   }
   // 64 columns, of which `fifth` has every fourth unit.
   template <int kPart>
-  static void unpack_part(const PackedGroups& groups, const CodeUnit& fifth, size_t c,
-                          FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack_part(const PackedGroups& groups, const CodeUnit& fifth,
+                                                 size_t c, FoldTile& tile) noexcept {
     const CodeUnit codes = load_unit(groups, 384 + (kPart * 4 + c) * 64);
     const size_t first = kPart * 8 + c;
     store_codes<Q5_KFormat>(with_bits(bits<0>(codes, 15), shifted_bit<2 * kPart>(fifth)), first,
@@ -178,7 +178,7 @@ struct Q5_KFormat : Block256<QuantType::kQ5_K, 176, 32> {
                             first + 4, tile);
   }
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_halves(groups, 16, tile.dmin);
     unpack_six_bit_scales(groups, 32, tile);
@@ -203,7 +203,7 @@ struct Q6_KFormat : Block256<QuantType::kQ6_K, 210, 16> {
   static constexpr int kBias = 32;
   static constexpr int kMaxCode = 63;
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     for (size_t g = 0; g < kTileGroups; ++g) {
       __builtin_memcpy(tile.bytes.scale[g], field_of(groups, g, 16), 128);
@@ -244,7 +244,7 @@ struct IQ4_XSFormat : Block256<QuantType::kIQ4_XS, 136, 32> {
     }
   }
 
-  static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
+  [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     for (size_t g = 0; g < kTileGroups; ++g) {
       unpack_scales(field_of(groups, g, 16), tile.bytes.scale[g]);

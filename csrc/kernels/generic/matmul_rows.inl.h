@@ -17,7 +17,8 @@
 //   kMinimum   see fold.inl.h
 //
 // A packed format adds kType, kColumns (of a block, which is one fold), kBlockBytes and
-// unpack(groups, tile).
+// unpack(groups, tile), which is always inline: the products of one token live in the tile, and
+// only so in registers.
 #pragma once
 
 #include "kernels/generic/fold.inl.h"
