@@ -156,6 +156,7 @@ void attention_command(Arguments& arguments, JsonWriter& json) {
   const std::string chosen = arguments.text("type", "all");
   const uint64_t threads = arguments.number("threads", usable_cpus(), 1024);
   arguments.refuse_unknown();
+  if (chosen != "all") kv_type_from_name(chosen);  // throws for an unknown one
   if (shape.kv_heads == 0 || shape.heads == 0 || shape.heads % shape.kv_heads != 0 ||
       shape.heads / shape.kv_heads > kernels::kMaxAttendQueries) {
     throw Error(ErrorCode::kArgument, "--heads must be 1 to 32 times --kv-heads");

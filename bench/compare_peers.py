@@ -7,9 +7,8 @@
 Builds nothing: it takes the peers' llama-bench programs (README.md says how to build them) and runs
 each with and without repacked weights. Every run is a process of its own; a round runs all of them.
 Prints one line per run on standard error, then for each test the medians, the ratio of edgemoe to
-each peer, and the
-share of the limit: tokens per second that memory and compute allow, measured by edgemoe-bench in
-the same rounds.
+each peer, and the share of the limit: tokens per second that memory and compute allow, measured by
+edgemoe-bench in the same rounds.
 """
 
 from __future__ import annotations
@@ -55,11 +54,17 @@ class RunError(Exception):
 
 
 def run_json(command: list[str]) -> Any:
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise RunError(f"{command[0]} cannot run: {error.strerror}") from error
     if result.returncode != 0:
         lines = result.stderr.strip().splitlines() or ["no message"]
         raise RunError(f"{command[0]} failed ({result.returncode}): {lines[-1][:300]}")
-    return json.loads(result.stdout)
+    try:
+        return json.loads(result.stdout)
+    except ValueError as error:
+        raise RunError(f"{command[0]} printed something else than JSON") from error
 
 
 def tests_of(arguments: argparse.Namespace) -> dict[str, tuple[str, int]]:
@@ -78,6 +83,10 @@ def run_ours(arguments: argparse.Namespace, rates: Rates) -> None:
         options += ["--threads", str(arguments.threads), "--repetitions", "1"]
         words = [arguments.edgemoe_bench, command, arguments.model, *options]
         result = run_json([*words, *arguments.edgemoe_arguments.split()])["results"][0]
+        if result["hit_rate"] < 1:
+            raise RunError(
+                "the experts do not all fit into memory; compare_streaming.py is for that"
+            )
         rates.measured[name][OURS].append(result["tokens_per_second"]["median"])
         rates.limits[name].append(min(v for v in result["limit"].values() if v is not None))
 
@@ -120,6 +129,8 @@ def measure(arguments: argparse.Namespace) -> Rates:
                 if name == OURS:
                     sys.exit(str(error))
                 del runs[name]
+                for measured in rates.measured.values():
+                    measured.pop(name, None)
                 print(f"{name} is left out: {error}", file=sys.stderr)
                 continue
             figures = {test: measured[name][-1] for test, measured in rates.measured.items()}

@@ -26,7 +26,7 @@ constexpr const char* kUsage =
     "       edgemoe-bench fingerprint MODEL [--tokens 24] [LOAD OPTIONS]\n"
     "       edgemoe-bench kernels [--type Q4_0] [--columns 2048] [--rows 65536] [--threads N]\n"
     "       edgemoe-bench attention [--heads 32] [--kv-heads 4] [--size 128] [--context 8192]\n"
-    "                               [--rows 1] [--type f16] [--threads N]\n"
+    "                               [--rows 1] [--type all] [--threads N]\n"
     "       edgemoe-bench reads FILE [--bytes 1MiB] [--depth 32] [--seconds 2] [--io auto]\n"
     "test options: --depth N (tokens in the context before the measured ones)  --repetitions 3\n"
     "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N\n"

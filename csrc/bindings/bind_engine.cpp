@@ -113,11 +113,11 @@ BenchmarkOptions benchmark_options_from(const py::dict& values) {
       options.test =
           value.cast<std::string>() == "prefill" ? BenchmarkTest::kPrefill : BenchmarkTest::kDecode;
     } else if (key == "num_tokens") {
-      options.num_tokens = value.cast<uint32_t>();
+      options.num_tokens = count_from(value, key);
     } else if (key == "depth") {
-      options.depth = value.cast<uint32_t>();
+      options.depth = count_from(value, key);
     } else if (key == "repetitions") {
-      options.repetitions = value.cast<uint32_t>();
+      options.repetitions = count_from(value, key);
     } else {
       throw Error(ErrorCode::kArgument, "unknown benchmark option '" + key + "'");
     }

@@ -10,7 +10,6 @@
 namespace py = pybind11;
 
 namespace edgemoe {
-namespace {
 
 uint32_t count_from(const py::handle& value, const std::string& key) {
   const auto number = value.cast<int64_t>();
@@ -19,6 +18,8 @@ uint32_t count_from(const py::handle& value, const std::string& key) {
   }
   return static_cast<uint32_t>(number);
 }
+
+namespace {
 
 void set_memory(const py::handle& value, EngineOptions& options) {
   if (!py::isinstance<py::str>(value)) {

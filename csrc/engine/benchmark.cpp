@@ -72,7 +72,13 @@ TokenLimits token_limits(const Engine& engine, const ModelFile& file,
                                   static_cast<double>(plan.all_experts_bytes));
   // Every row of a batch sees the whole context, but one pass over it can serve all of them.
   const double seen = options.depth + options.num_tokens / 2.0;
-  const double context = static_cast<double>(plan.kv_cache_bytes) * seen / plan.context;
+  double positions = 0;  // of all layers
+  for (const LayerSpec& layer : engine.spec().layers) {
+    const uint32_t window = layer.attention.window;
+    positions += window == 0 ? seen : std::min<double>(seen, window);
+  }
+  const double context = static_cast<double>(plan.kv_cache_bytes) * positions /
+                         (static_cast<double>(plan.context) * engine.spec().num_layers);
   const double touched = (static_cast<double>(plan.dense_bytes) + experts + context) / batch;
   // What is read from storage is written to memory first.
   TokenLimits limits;
@@ -129,8 +135,8 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
   std::vector<float> logits(engine.spec().vocab_size);
   std::vector<double> rates;
   EngineStats before;
-  engine.load_all_experts();
   Session session(engine);
+  engine.load_all_experts(should_stop);
   if (options.depth > 0) {
     session.evaluate(random_tokens(options.depth, engine.spec().vocab_size, options.seed),
                      should_stop);

@@ -95,11 +95,12 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
-void Engine::load_all_experts() {
+void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   const std::lock_guard lock(impl_->mutex);
   if (!impl_->store || impl_->plan.expert_pool_bytes < impl_->plan.all_experts_bytes) return;
   const ModelSpec& model = impl_->file.spec();
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
+    if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
     load_experts(*impl_->store, impl_->regrouper, layer, model.router.num_experts);
   }

@@ -33,8 +33,8 @@ class Engine {
   ~Engine();
 
   // Reads all experts if the plan has memory for all of them, else does nothing: without it an
-  // expert is read when it is first used. Errors: kIo.
-  void load_all_experts();
+  // expert is read when it is first used. Asks should_stop once per layer. Errors: kIo, kCancelled.
+  void load_all_experts(const std::function<bool()>& should_stop);
 
   const ModelSpec& spec() const noexcept;
   const MemoryPlan& memory_plan() const noexcept;

@@ -1,5 +1,6 @@
 #include "model/activation_rows.h"
 
+#include "base/error.h"
 #include "base/units.h"
 
 namespace edgemoe {
@@ -32,6 +33,7 @@ ActivationRows::ActivationRows(size_t max_rows, size_t max_columns)
   constexpr size_t kBlocks[] = {32, 256};
   for (size_t i = 0; i < 2; ++i) {
     const Sizes sizes = sizes_of(max_rows, max_columns, kBlocks[i]);
+    rounded_[i].code_bytes = sizes.codes;
     rounded_[i].codes = reinterpret_cast<int8_t*>(place);
     rounded_[i].scales = reinterpret_cast<float*>(place + sizes.codes);
     rounded_[i].sums = reinterpret_cast<int16_t*>(place + sizes.codes + sizes.scales);
@@ -57,6 +59,7 @@ Activations ActivationRows::as(ActivationEncoding encoding, const kernels::Kerne
   const bool block256 = encoding == ActivationEncoding::kQ8Block256;
   Rounded& rounded = rounded_[block256 ? 1 : 0];
   if (!rounded.current) {
+    EM_CHECK(rows_ * result.code_stride <= rounded.code_bytes);
     const kernels::QuantizeFn quantize =
         block256 ? table.quantize_block256 : table.quantize_block32;
     const size_t num_scales = columns_ / activation_block(encoding);

@@ -25,6 +25,7 @@ class ActivationRows {
  private:
   struct Rounded {
     bool current = false;
+    size_t code_bytes = 0;  // room for codes
     int8_t* codes = nullptr;
     float* scales = nullptr;
     int16_t* sums = nullptr;

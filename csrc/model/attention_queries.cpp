@@ -22,8 +22,8 @@ struct Cut {
   size_t chunks = 1;     // of a KV head
 };
 
-// Whole groups of heads, unless that leaves threads without work: then a group is halved, and its
-// keys and values are read once for each half.
+// Whole groups of heads and as many rows as go into one call, unless that leaves threads without
+// work: then first rows are halved, then groups, whose keys and values are read once for each half.
 Cut cut_of(const StepContext& step, const AttentionSpec& attention) {
   constexpr size_t kItemsPerThread = 2;
   constexpr size_t kLeastHeads = 4;  // the widest tile of queries
@@ -33,12 +33,13 @@ Cut cut_of(const StepContext& step, const AttentionSpec& attention) {
   const size_t group = attention.num_heads / attention.num_kv_heads;
   Cut cut;
   cut.heads = std::min(group, kMaxAttendQueries);
+  cut.rows = std::clamp<size_t>(kMaxAttendQueries / cut.heads, 1, rows);
   const auto count_items = [&] {
-    cut.rows = std::clamp<size_t>(kMaxAttendQueries / cut.heads, 1, rows);
     cut.row_tiles = ceil_div(rows, cut.rows);
     cut.chunks = ceil_div(group, cut.heads);
     return cut.row_tiles * cut.chunks * attention.num_kv_heads;
   };
+  while (count_items() < wanted && cut.rows > 1) cut.rows = ceil_div(cut.rows, 2);
   while (count_items() < wanted && cut.heads > kLeastHeads) {
     cut.heads = std::max(ceil_div(cut.heads, 2), kLeastHeads);
   }

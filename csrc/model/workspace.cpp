@@ -29,8 +29,9 @@ void add_attention(const AttentionSpec& attention, WorkspaceSizes& sizes) {
     grow(sizes.context, heads * attention.latent_size);
     grow(sizes.attended, heads * attention.head_value_size);
     grow(sizes.inner, attention.query_rank);
-    // Per-head products take rows of [heads x batch].
-    grow(sizes.inner, heads * std::max(attention.content_size, attention.latent_size));
+    // Per-head products take rows of [heads x batch], each of which is spread on its own.
+    grow(sizes.inner,
+         heads * spread_code_stride(std::max(attention.content_size, attention.latent_size)));
   }
   grow(sizes.inner, sizes.attended);
 }

@@ -3,7 +3,7 @@
 //
 // A level brings, in a header of its own that includes this one last:
 //
-//   kTileRows                      8, or 16 (two row groups)
+//   kTileRows                      8, or 32 (four row groups)
 //   Vector, kUnitVectors           a unit is that many vectors
 //   splat_byte(b)                  b in every byte
 //   bit_and, bit_or, bit_xor       of two vectors

@@ -120,6 +120,7 @@ struct IQ2_XXSFormat : Block256<QuantType::kIQ2_XXS, 66, 32> {
       for (size_t row = 0; row < kTileRows; ++row) {
         set_odd_scale(span, row, words.word[row] >> 60, tile);
       }
+#pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) {
         const RowWords values = row_words([&](size_t row) noexcept {
           return grid_of_8(kGridIq2Xxs, words.word[row] >> (8 * k) & 255);
@@ -140,6 +141,7 @@ struct IQ2_XSFormat : Block256<QuantType::kIQ2_XS, 74, 16> {
     unpack_odd_nibbles(groups, 16, 8, tile);
     for (size_t part = 0; part < 8; ++part) {
       const RowWords words = load_words(groups, 80 + part * 64);
+#pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) {
         const RowWords values = row_words([&](size_t row) noexcept {
           return grid_of_8(kGridIq2Xs, words.word[row] >> (16 * k) & 511);
@@ -162,6 +164,7 @@ struct IQ2_SFormat : Block256<QuantType::kIQ2_S, 82, 16> {
     const RowWords high = load_words(groups, 336);
     for (size_t part = 0; part < 4; ++part) {
       const RowWords low = load_words(groups, 400 + part * 64);
+#pragma GCC unroll 8
       for (size_t k = 0; k < 8; ++k) {
         const size_t unit = part * 8 + k;
         const RowWords values = row_words([&](size_t row) noexcept {
@@ -189,6 +192,7 @@ struct IQ3_XXSFormat : Block256<QuantType::kIQ3_XXS, 98, 32> {
       for (size_t row = 0; row < kTileRows; ++row) {
         set_odd_scale(span, row, signs.word[row] >> 28, tile);
       }
+#pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) {
         const RowWords values = row_words([&](size_t row) noexcept {
           const uint64_t pair = entries.word[row] >> (16 * k);
@@ -212,6 +216,7 @@ struct IQ3_SFormat : Block256<QuantType::kIQ3_S, 110, 32> {
     const RowWords high = load_words(groups, 304);
     for (size_t span = 0; span < 8; ++span) {
       const RowWords low = load_words(groups, 368 + span * 64);
+#pragma GCC unroll 4
       for (size_t k = 0; k < 4; ++k) {
         const size_t unit = span * 4 + k;
         const RowWords values = row_words([&](size_t row) noexcept {

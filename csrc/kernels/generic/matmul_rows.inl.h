@@ -4,10 +4,10 @@
 // The file that includes this one has included its level's tile (matmul_tile.inl.h and
 // matmul_one_token.inl.h say what that is) and one of these two, which bring
 //
-//   multiply_tile<Format>(args, rows, fold_columns, unpack)   the tokens of args with a tile of
-//   rows;
-//                                                             unpack(column, tile) unpacks the fold
-//                                                             that starts there
+//   multiply_tile<Format>(args, rows, fold_columns, unpack)
+//
+// for the tokens of args with a tile of rows; unpack(column, tile) unpacks the fold that starts
+// there.
 //
 // A format says what lies in the tile:
 //

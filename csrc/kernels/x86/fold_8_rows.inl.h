@@ -38,8 +38,9 @@ inline __m256i widened_rows(const int8_t* rows) noexcept {
 template <size_t kSpan>
 void store_pairs(const int8_t* bytes, size_t columns, uint32_t (*pairs)[kTileRows]) noexcept {
   constexpr int kHighHalves = 0xAA;
+  const size_t num_pairs = columns / 32;
 #pragma GCC unroll 8
-  for (size_t i = 0; i < columns / 32; ++i) {
+  for (size_t i = 0; i < num_pairs; ++i) {
     const __m256i first = widened_rows(bytes + (kSpan == 32 ? i : 2 * i) * kRowGroup);
     const __m256i second = kSpan == 32 ? first : widened_rows(bytes + (2 * i + 1) * kRowGroup);
     store_lanes(pairs[i], _mm256_blend_epi16(first, _mm256_slli_epi32(second, 16), kHighHalves));
@@ -50,8 +51,9 @@ void store_pairs(const int8_t* bytes, size_t columns, uint32_t (*pairs)[kTileRow
 template <class Format>
 void widen_scales(size_t columns, FoldTile& tile) noexcept {
   if constexpr (Format::kScaled) {
+    const size_t num_spans = columns / Format::kSpan;
 #pragma GCC unroll 16
-    for (size_t span = 0; span < columns / Format::kSpan; ++span) {
+    for (size_t span = 0; span < num_spans; ++span) {
       meet_scales<Format>(tile.bytes.scale[0] + span * kRowGroup, span, tile.codes);
     }
     if constexpr (kTileBias<Format> != 0) {
@@ -77,8 +79,9 @@ inline __m256i weighted_sums(const uint32_t (*factor_pair)[kTileRows], size_t co
                              _mm256_set1_epi32(static_cast<uint16_t>(sums[0])));
   }
   __m256i total = _mm256_setzero_si256();
+  const size_t num_pairs = columns / kSubBlock / 2;
 #pragma GCC unroll 8
-  for (size_t pair = 0; pair < columns / kSubBlock / 2; ++pair) {
+  for (size_t pair = 0; pair < num_pairs; ++pair) {
     const __m256i products =
         _mm256_madd_epi16(load_lanes(factor_pair[pair]), broadcast_4_bytes(sums + 2 * pair));
     total = _mm256_add_epi32(total, products);

@@ -12,7 +12,6 @@
 namespace edgemoe::kernels {
 namespace {
 
-// Formats with integer scales keep their products apart from the sums, so half as many fit.
 template <class Format>
 inline constexpr int kTileBias = Format::kSigned ? 128 : Format::kBias;
 

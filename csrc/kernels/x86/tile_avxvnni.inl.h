@@ -6,6 +6,7 @@
 namespace edgemoe::kernels {
 namespace {
 
+// Formats with integer scales keep their products apart from the sums, so half as many fit.
 template <class Format>
 inline constexpr size_t kTileTokens = Format::kScaled ? 2 : 4;
 
