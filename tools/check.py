@@ -75,6 +75,11 @@ def main() -> int:
     fast = parser.parse_args().fast
     scripts = sysconfig.get_path("scripts")
     environment = {**os.environ, "PATH": scripts + os.pathsep + os.environ.get("PATH", "")}
+    if shutil.which("clang-format", path=environment["PATH"]) is None:
+        sys.exit(
+            "check.py: clang-format not found; run it with a Python that has edgemoe[test], "
+            "as in README.md: .venv/bin/python tools/check.py"
+        )
     failed = []
     for name, command in (*fast_steps(), *(() if fast else slow_steps())):
         print(f"-- {name}", flush=True)

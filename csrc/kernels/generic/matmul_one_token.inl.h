@@ -5,9 +5,8 @@
 // The file that includes this one has included its level's one_token_<level>.inl.h, which brings
 // the code unit (code_unit.inl.h) and
 //
-//   FoldTile                             d and dmin of each row, `bytes` with the integer scales
-//   and
-//                                        minima, and products where matmul_tile.inl.h has codes
+//   FoldTile    d and dmin of each row, `bytes` with the integer scales and minima, and products
+//               where matmul_tile.inl.h has codes
 //   begin_fold(values, tile)             the activations of the fold that is unpacked next
 //   store_codes<Format>(unit, index, tile)   multiplies columns 8 * index .. 8 * index + 7
 //   widen_scales<Format>(columns, tile)  after unpacking: from tile.bytes
