@@ -30,7 +30,8 @@ constexpr const char* kUsage =
     "       edgemoe-bench reads FILE [--bytes 1MiB] [--depth 32] [--seconds 2] [--io auto]\n"
     "test options: --depth N (tokens in the context before the measured ones)  --repetitions 3\n"
     "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N\n"
-    "              --kv-type NAME  --io NAME  --eviction NAME\n";
+    "              --kv-type NAME  --io NAME  --eviction NAME\n"
+    "              --preload NAME  --look-ahead N\n";
 
 int run(const std::vector<std::string>& words) {
   if (words.empty() || words[0] == "-h" || words[0] == "--help") {

@@ -24,6 +24,9 @@ EngineOptions load_options(Arguments& arguments) {
   options.batch = static_cast<uint32_t>(arguments.number("batch", 0, kMaxCount));
   options.kv_type = kv_type_from_name(arguments.text("kv-type", "f16"));
   options.eviction = eviction_policy_from_name(arguments.text("eviction", "layer-aware"));
+  options.preload = preload_policy_from_name(arguments.text("preload", "auto"));
+  options.look_ahead = static_cast<uint32_t>(
+      arguments.number("look-ahead", options.look_ahead, ReadAhead::kMaxDistance));
   options.reader.backend = arguments.text("io", "auto");
   return options;
 }
@@ -51,6 +54,14 @@ void write_result(const BenchmarkResult& result, JsonWriter& json) {
   json.field("hit_rate", result.hit_rate);
   json.field("bytes_read_per_token", result.bytes_read_per_token);
   json.field("stall_seconds_per_token", result.stall_seconds_per_token);
+  json.field("busy_seconds_per_token", result.busy_seconds_per_token);
+  json.key("read_ahead");
+  json.begin_object();
+  json.field("recall", result.read_ahead.recall);
+  json.field("precision", result.read_ahead.precision);
+  json.field("useful_bytes_per_token", result.read_ahead.useful_bytes_per_token);
+  json.field("wasted_bytes_per_token", result.read_ahead.wasted_bytes_per_token);
+  json.end_object();
   json.key("limit");
   json.begin_object();
   json.field("storage", result.limit.storage);

@@ -100,6 +100,13 @@ py::dict dict_of(const BenchmarkResult& result) {
   dict["hit_rate"] = result.hit_rate;
   dict["bytes_read_per_token"] = result.bytes_read_per_token;
   dict["stall_seconds_per_token"] = result.stall_seconds_per_token;
+  dict["busy_seconds_per_token"] = result.busy_seconds_per_token;
+  py::dict ahead;
+  ahead["recall"] = result.read_ahead.recall;
+  ahead["precision"] = result.read_ahead.precision;
+  ahead["useful_bytes_per_token"] = result.read_ahead.useful_bytes_per_token;
+  ahead["wasted_bytes_per_token"] = result.read_ahead.wasted_bytes_per_token;
+  dict["read_ahead"] = ahead;
   dict["limit"] = limits;
   dict["of_limit"] = result.of_limit;
   return dict;

@@ -55,6 +55,10 @@ EngineOptions options_from(const py::dict& values) {
       options.kv_type = kv_type_from_name(value.cast<std::string>());
     } else if (key == "eviction") {
       options.eviction = eviction_policy_from_name(value.cast<std::string>());
+    } else if (key == "preload") {
+      options.preload = preload_policy_from_name(value.cast<std::string>());
+    } else if (key == "look_ahead") {
+      options.look_ahead = count_from(value, key);
     } else if (key == "io") {
       options.reader.backend = value.cast<std::string>();
       access_for_backend(options.reader.backend);

@@ -24,12 +24,22 @@ struct TokenLimits {
   double compute = 0;
 };
 
+// What guessing and reading ahead did; shares of 1, 0 where there were no guesses.
+struct ReadAheadResult {
+  double recall = 0;     // demands that a guess had named
+  double precision = 0;  // guesses that came true
+  double useful_bytes_per_token = 0;
+  double wasted_bytes_per_token = 0;
+};
+
 struct BenchmarkResult {
   std::string test;  // "pp512", "tg128", "tg16@d8192" after 8192 tokens
   Spread tokens_per_second;
   double hit_rate = 0;
   double bytes_read_per_token = 0;
   double stall_seconds_per_token = 0;
+  double busy_seconds_per_token = 0;  // with reads under way, until their end was noticed
+  ReadAheadResult read_ahead;
   TokenLimits limit;
   double of_limit = 0;  // median / the least limit
 };

@@ -49,6 +49,8 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
   ExpertStoreOptions store;
   store.eviction = options.eviction;
+  store.preload = options.preload;
+  store.num_used = file.spec().router.num_used;
   ExpertLayout layout =
       expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
   store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),
@@ -78,12 +80,24 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory.expert_pool_bytes)),
       cache(model_file.spec(), memory.context, options.kv_type),
-      model{model_file.spec(), weights, compute, embedding, rope, work, regrouper, store.get()} {}
+      model{model_file.spec(),
+            weights,
+            compute,
+            embedding,
+            rope,
+            work,
+            regrouper,
+            store.get(),
+            options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead} {}
 
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options) {
   constexpr uint32_t kMaxThreads = 1024;
   if (options.num_threads > kMaxThreads) {
     throw Error(ErrorCode::kArgument, "threads must be at most 1024");
+  }
+  if (options.look_ahead > ReadAhead::kMaxDistance) {
+    throw Error(ErrorCode::kArgument, "look_ahead must be at most " +
+                                          std::to_string(ReadAhead::kMaxDistance) + " layers");
   }
   const MemoryPlan plan = file.plan(options);
   if (plan.budget_bytes < plan.least_bytes) {
@@ -125,7 +139,10 @@ EngineStats Engine::stats() const {
   EngineStats stats;
   if (impl_->store) {
     stats.experts = impl_->store->stats();
+    stats.prefill = impl_->store->stats(Phase::kPrefill);
+    stats.decode = impl_->store->stats(Phase::kDecode);
     stats.reads = impl_->store->read_stats();
+    stats.read_ahead = impl_->store->read_ahead_stats();
     for (uint32_t layer = 0; layer < impl_->store->layout().num_layers(); ++layer) {
       stats.layers.push_back(impl_->store->layer_stats(layer));
     }

@@ -15,7 +15,10 @@
 namespace edgemoe {
 
 struct EngineStats {
-  ExpertStats experts;
+  ExpertStats experts;  // of both phases
+  ExpertStats prefill;
+  ExpertStats decode;
+  ReadAheadStats read_ahead;
   ReadStats reads;
   std::vector<LayerStats> layers;  // empty for a dense model
   uint64_t steps = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experts/eviction.h"
+#include "experts/read_ahead.h"
 #include "io/async_reader.h"
 #include "kernels/kernel_table.h"
 
@@ -28,6 +29,8 @@ struct EngineOptions {
   uint32_t batch = 0;         // rows of one prefill step; 0: up to kDefaultBatch as memory allows
   kernels::KvType kv_type = kernels::KvType::kF16;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
+  PreloadPolicy preload = PreloadPolicy::kAuto;
+  uint32_t look_ahead = 2;  // layers whose experts are guessed early, at most kMaxDistance
   ReaderOptions reader;
 };
 

@@ -46,13 +46,14 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;
   std::vector<StepRow>& rows = engine.rows;
+  const Phase phase = tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode;
   uint32_t position = position_;
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
     rows.clear();
     const size_t count = std::min<size_t>(tokens.size() - first, engine.plan.batch);
     for (size_t i = 0; i < count; ++i)
       rows.push_back({tokens[first + i], position++, &engine.cache});
-    forward(engine.model, rows, should_stop);
+    forward(engine.model, rows, phase, should_stop);
     ++engine.steps;
   }
   position_ = position;

@@ -5,6 +5,12 @@
 #include "base/error.h"
 
 namespace edgemoe {
+namespace {
+
+// More than any sum of keep values, and small enough to leave their differences.
+constexpr double kProtection = 1e9;
+
+}  // namespace
 
 ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes,
                          EvictionPolicy policy)
@@ -47,7 +53,9 @@ bool ExpertCache::is_movable(const Slot& slot) const noexcept {
 
 double ExpertCache::value_of(const Slot& slot) const noexcept {
   if (!slot.occupied) return 0;
-  return keep_value(policy_, entry(slot.id).history, slot.id.layer, context_);
+  const Entry& held = entry(slot.id);
+  const double value = keep_value(policy_, held.history, slot.id.layer, context_);
+  return held.is_protected ? value + kProtection : value;
 }
 
 std::optional<ExpertCache::Run> ExpertCache::smallest_gap(uint64_t bytes) const noexcept {
@@ -168,6 +176,15 @@ void ExpertCache::pin(ExpertId id) noexcept {
 void ExpertCache::unpin(ExpertId id) noexcept {
   EM_ASSERT(entry(id).pins > 0);
   --entry(id).pins;
+}
+
+void ExpertCache::protect(ExpertId id) noexcept {
+  entry(id).is_protected = true;
+}
+
+void ExpertCache::clear_protection(uint32_t layer) noexcept {
+  const auto first = entries_.begin() + static_cast<ptrdiff_t>(size_t{layer} * num_experts_);
+  std::for_each(first, first + num_experts_, [](Entry& one) { one.is_protected = false; });
 }
 
 void ExpertCache::begin_step() noexcept {

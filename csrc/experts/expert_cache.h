@@ -39,6 +39,10 @@ class ExpertCache {
   void unpin(ExpertId id) noexcept;
   uint32_t pins(ExpertId id) const noexcept;
 
+  // A protected expert is evicted only when nothing else would do.
+  void protect(ExpertId id) noexcept;
+  void clear_protection(uint32_t layer) noexcept;
+
   void begin_step() noexcept;                       // one forward pass
   void set_current_layer(uint32_t layer) noexcept;  // for the policy
   // One demand of the running step, by `share` of its tokens (0 to 1).
@@ -60,6 +64,7 @@ class ExpertCache {
   struct Entry {
     State state = State::kAbsent;
     uint32_t pins = 0;
+    bool is_protected = false;
     uint64_t slot_offset = 0;
     ExpertHistory history;
   };

@@ -10,14 +10,26 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// Of the pool, what reading ahead may have under way: slots that load cannot make room.
+constexpr uint64_t kAheadShare = 4;
+
 // Ranges of one expert have neighbouring tags.
 constexpr uint64_t kTagsPerExpert = 4;
 static_assert(kTagsPerExpert >= kNumExpertMatrices);
+
+constexpr uint64_t ExpertStats::* kStatFields[] = {
+    &ExpertStats::demands,     &ExpertStats::hits,         &ExpertStats::evictions,
+    &ExpertStats::bytes_read,  &ExpertStats::stall_ns,     &ExpertStats::busy_ns,
+    &ExpertStats::ahead_bytes, &ExpertStats::useful_bytes, &ExpertStats::wasted_bytes,
+};
+static_assert(sizeof(kStatFields) / sizeof(kStatFields[0]) ==
+              sizeof(ExpertStats) / sizeof(uint64_t));
 
 // A load on its way, and what the slot holds afterwards.
 struct Load {
   uint8_t ranges_left = 0;
   bool wanted = false;  // by the living request; else it finishes into the cache
+  bool ahead = false;   // nobody has asked for it yet
   bool regrouped = false;
   int error = 0;
   uint32_t failed_range = 0;
@@ -33,12 +45,15 @@ struct ExpertStore::Impl {
         pool(options.pool_bytes),
         cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
         loads(size_t{layout.num_layers()} * layout.num_experts()),
+        ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
+        in_flight_limit(options.in_flight_bytes),
         layer_stats(layout.num_layers()),
         queue(std::move(reader)) {
     demanded.reserve(layout.num_experts());
     ready.reserve(layout.num_experts());
     to_load.reserve(layout.num_experts());
     in_use.reserve(layout.num_experts());
+    guesses.reserve(layout.num_experts());
   }
 
   ExpertLayout layout;
@@ -46,8 +61,16 @@ struct ExpertStore::Impl {
   AlignedBuffer pool;
   ExpertCache cache;
   std::vector<Load> loads;  // layer-major
+  ReadAhead ahead;
+  std::vector<ReadAhead::Guess> guesses;  // scratch
+  uint64_t in_flight_limit;
+  uint64_t in_flight = 0;        // bytes of slots with reads under way
+  uint64_t ahead_in_flight = 0;  // of those, of experts that nobody has asked for
   std::vector<LayerStats> layer_stats;
-  ExpertStats stats;
+  Phase phase = Phase::kDecode;
+  std::array<ExpertStats, kNumPhases> phases;
+  ReadStats counted;  // what the phases know of
+  uint64_t counted_evictions = 0;
 
   // The living request.
   bool request_alive = false;
@@ -66,20 +89,23 @@ struct ExpertStore::Impl {
     return loads[size_t{id.layer} * layout.num_experts() + id.expert];
   }
 
+  ExpertStats& stats() noexcept { return phases[static_cast<size_t>(phase)]; }
+
   void demand(uint32_t position, const ExpertDemand& wanted) {
     const ExpertId id{layer, wanted.expert};
     cache.record_use(id, static_cast<double>(wanted.share));
     demanded.push_back(wanted.expert);
-    ++stats.demands;
+    ++stats().demands;
     ++layer_stats[layer].demands;
+    if (cache.state(id) != ExpertCache::State::kAbsent) count_ahead(id, stats().useful_bytes);
     switch (cache.state(id)) {
       case ExpertCache::State::kResident:
-        ++stats.hits;
+        ++stats().hits;
         ++layer_stats[layer].hits;
         cache.pin(id);
         ready.push_back(position);
         return;
-      case ExpertCache::State::kLoading:  // left by a request that was dropped
+      case ExpertCache::State::kLoading:  // ahead, or left by a request that was dropped
         load_of(id).wanted = true;
         ++loading;
         return;
@@ -89,21 +115,52 @@ struct ExpertStore::Impl {
     }
   }
 
-  // Starts loads while there is room for them.
+  // An expert that was read ahead has found its use, or its end.
+  void count_ahead(ExpertId id, uint64_t& bytes) noexcept {
+    Load& load = load_of(id);
+    if (!load.ahead) return;
+    load.ahead = false;
+    const uint64_t slot_bytes = layout.place(id.layer, id.expert).slot_bytes;
+    bytes += slot_bytes;
+    if (load.ranges_left > 0) ahead_in_flight -= slot_bytes;
+  }
+
+  // False when there is no room.
+  bool start_load(ExpertId id, bool wanted) {
+    const ExpertPlace& place = layout.place(id.layer, id.expert);
+    const std::optional<uint64_t> slot = cache.reserve(id, place.slot_bytes);
+    if (!slot) return false;
+    count_ahead(id, stats().wasted_bytes);  // what it was read for before never happened
+    load_of(id) = {static_cast<uint8_t>(place.num_ranges), wanted, !wanted, false, 0, 0};
+    in_flight += place.slot_bytes;
+    const uint64_t tag = (uint64_t{id.layer} * layout.num_experts() + id.expert) * kTagsPerExpert;
+    for (uint32_t i = 0; i < place.num_ranges; ++i) {
+      const ExpertRange& range = place.ranges[i];
+      queue.submit({&files[range.shard], range.offset, range.bytes,
+                    pool.data() + *slot + range.slot_offset, tag + i});
+    }
+    return true;
+  }
+
+  // Starts loads while there is room for them, those that are waited for first.
   void start_loads() {
     for (; to_load_first < to_load.size(); ++to_load_first) {
-      const ExpertId id{layer, demanded[to_load[to_load_first]]};
-      const ExpertPlace& place = layout.place(id.layer, id.expert);
-      const std::optional<uint64_t> slot = cache.reserve(id, place.slot_bytes);
-      if (!slot) return;
-      load_of(id) = {static_cast<uint8_t>(place.num_ranges), true, false, 0, 0};
+      if (!start_load({layer, demanded[to_load[to_load_first]]}, true)) return;
       ++loading;
-      const uint64_t tag = (uint64_t{id.layer} * layout.num_experts() + id.expert) * kTagsPerExpert;
-      for (uint32_t i = 0; i < place.num_ranges; ++i) {
-        const ExpertRange& range = place.ranges[i];
-        queue.submit({&files[range.shard], range.offset, range.bytes,
-                      pool.data() + *slot + range.slot_offset, tag + i});
-      }
+    }
+    read_ahead();
+  }
+
+  void read_ahead() {
+    const uint64_t limit = std::min(in_flight_limit, pool.bytes() / kAheadShare);
+    while (in_flight < in_flight_limit && ahead_in_flight < limit) {
+      const std::optional<ExpertId> id = ahead.take();
+      if (!id) return;
+      if (cache.state(*id) != ExpertCache::State::kAbsent) continue;
+      if (!start_load(*id, false)) return;
+      const uint64_t bytes = layout.place(id->layer, id->expert).slot_bytes;
+      ahead_in_flight += bytes;
+      stats().ahead_bytes += bytes;
     }
   }
 
@@ -117,9 +174,13 @@ struct ExpertStore::Impl {
       load.failed_range = static_cast<uint32_t>(read.tag % kTagsPerExpert);
     }
     if (--load.ranges_left > 0) return;
+    const uint64_t slot_bytes = layout.place(id.layer, id.expert).slot_bytes;
+    in_flight -= slot_bytes;
+    if (load.ahead) ahead_in_flight -= slot_bytes;
     if (load.wanted) --loading;
     if (load.error != 0) {
       cache.abandon_load(id);
+      count_ahead(id, stats().wasted_bytes);
       if (load.wanted) fail(id, load);
       return;
     }
@@ -148,12 +209,40 @@ struct ExpertStore::Impl {
     if (wait == Wait::kAtLeastOne) {
       const Clock::time_point start = Clock::now();
       const std::optional<CompletedRead> read = queue.next(wait);
-      stats.stall_ns += static_cast<uint64_t>(
+      stats().stall_ns += static_cast<uint64_t>(
           std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
       EM_CHECK(read.has_value());
       finish(*read);
     }
     while (const std::optional<CompletedRead> read = queue.next(Wait::kNo)) finish(*read);
+  }
+
+  // Gives what was read since the last call to the running phase.
+  void count_reads() noexcept {
+    const ReadStats& now = queue.stats();
+    stats().bytes_read += now.bytes - counted.bytes;
+    stats().busy_ns += now.busy_ns - counted.busy_ns;
+    stats().evictions += cache.evictions() - counted_evictions;
+    counted = now;
+    counted_evictions = cache.evictions();
+  }
+
+  // What was read ahead and evicted before anyone asked.
+  void count_evicted_ahead() noexcept {
+    for (uint32_t l = 0; l < layout.num_layers(); ++l) {
+      for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+        const ExpertId id{l, expert};
+        if (cache.state(id) == ExpertCache::State::kAbsent) count_ahead(id, stats().wasted_bytes);
+      }
+    }
+  }
+
+  // Guesses of a step that ended early.
+  void forget_guesses() noexcept {
+    for (uint32_t l = 0; l < layout.num_layers(); ++l) {
+      if (!ahead.guessed(l).empty()) cache.clear_protection(l);
+    }
+    ahead.forget();
   }
 
   void give_up_last() noexcept {
@@ -232,8 +321,26 @@ uint64_t ExpertStore::min_pool_bytes(const ExpertLayout& layout) noexcept {
   return 2 * layout.max_slot_bytes();
 }
 
-void ExpertStore::begin_step() noexcept {
+void ExpertStore::begin_step(Phase phase) noexcept {
+  impl_->count_reads();
+  impl_->phase = phase;
+  impl_->forget_guesses();
   impl_->cache.begin_step();
+}
+
+void ExpertStore::guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts) {
+  Impl& store = *impl_;
+  // What a batch of many rows will ask for is most of a layer: too much to keep.
+  const bool keep = distance != ReadAhead::kBatch;
+  store.cache.clear_protection(layer);
+  store.guesses.clear();
+  for (const uint32_t expert : experts) {
+    if (expert >= store.layout.num_experts()) continue;
+    const ExpertId id{layer, expert};
+    store.guesses.push_back({expert, store.cache.state(id) == ExpertCache::State::kAbsent});
+    if (keep) store.cache.protect(id);
+  }
+  store.ahead.guess(layer, distance, store.guesses);
 }
 
 ExpertStore::Request ExpertStore::request(uint32_t layer, std::span<const ExpertDemand> demands) {
@@ -246,6 +353,8 @@ ExpertStore::Request ExpertStore::request(uint32_t layer, std::span<const Expert
   for (uint32_t position = 0; position < demands.size(); ++position) {
     store.demand(position, demands[position]);
   }
+  store.ahead.settle(layer, store.demanded);
+  store.cache.clear_protection(layer);
   store.start_loads();
   return request;
 }
@@ -265,11 +374,21 @@ void ExpertStore::mark_regrouped(ExpertId id) noexcept {
   impl_->load_of(id).regrouped = true;
 }
 
+ExpertStats ExpertStore::stats(Phase phase) const noexcept {
+  impl_->count_reads();
+  impl_->count_evicted_ahead();
+  return impl_->phases[static_cast<size_t>(phase)];
+}
+
 ExpertStats ExpertStore::stats() const noexcept {
-  ExpertStats stats = impl_->stats;
-  stats.evictions = impl_->cache.evictions();
-  stats.bytes_read = impl_->queue.stats().bytes;
-  return stats;
+  ExpertStats sum = stats(Phase::kPrefill);
+  const ExpertStats decode = stats(Phase::kDecode);
+  for (const auto field : kStatFields) sum.*field += decode.*field;
+  return sum;
+}
+
+const ReadAheadStats& ExpertStore::read_ahead_stats() const noexcept {
+  return impl_->ahead.stats();
 }
 
 const ReadStats& ExpertStore::read_stats() const noexcept {

@@ -3,6 +3,10 @@
 // A request names the experts that one layer needs now. Resident ones are handed out first, then
 // those whose reads have finished; a pool too small for all of them works in waves, because handing
 // out the next experts gives up those before. The caller takes every expert or drops the request.
+//
+// What later layers will probably ask for is kept from eviction, and read early where that pays
+// (read_ahead.h): only when no demand waits, never more in flight than the device profits from, and
+// never in more than a part of the pool. A demand adopts a read that is on its way.
 #pragma once
 
 #include <array>
@@ -14,6 +18,7 @@
 
 #include "base/aligned_buffer.h"
 #include "experts/expert_cache.h"
+#include "experts/read_ahead.h"
 #include "io/read_queue.h"
 #include "weights/expert_layout.h"
 #include "weights/matrix.h"
@@ -23,14 +28,26 @@ namespace edgemoe {
 struct ExpertStoreOptions {
   uint64_t pool_bytes = 0;  // at least min_pool_bytes(layout)
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
+  PreloadPolicy preload = PreloadPolicy::kAuto;
+  uint32_t num_used = 1;  // experts of a token
+  // Bytes in flight from which the device gains no more; reading ahead stops there.
+  uint64_t in_flight_bytes = 16u << 20;
 };
+
+// What the rows of a step are.
+enum class Phase : uint8_t { kPrefill, kDecode };
+inline constexpr size_t kNumPhases = 2;
 
 struct ExpertStats {
   uint64_t demands = 0;  // experts asked for by layers
   uint64_t hits = 0;     // of those, resident when asked
   uint64_t evictions = 0;
-  uint64_t bytes_read = 0;  // by expert reads, aligned windows included
-  uint64_t stall_ns = 0;    // time spent waiting for storage
+  uint64_t bytes_read = 0;    // by expert reads, aligned windows included
+  uint64_t stall_ns = 0;      // time spent waiting for storage
+  uint64_t busy_ns = 0;       // time with reads under way, until their end was noticed
+  uint64_t ahead_bytes = 0;   // of slots that were read before their layer asked
+  uint64_t useful_bytes = 0;  // of those, asked for while they were there
+  uint64_t wasted_bytes = 0;  // evicted, or failed, before anyone asked
 };
 
 struct LayerStats {
@@ -65,7 +82,8 @@ class ExpertStore {
   // Two of the largest slots: one computes while the next is read.
   static uint64_t min_pool_bytes(const ExpertLayout& layout) noexcept;
 
-  void begin_step() noexcept;  // once per forward pass
+  // Once per forward pass.
+  void begin_step(Phase phase) noexcept;
 
  private:
   struct Impl;
@@ -93,7 +111,14 @@ class ExpertStore {
   Request request(uint32_t layer, std::span<const ExpertDemand> demands);
   void mark_regrouped(ExpertId id) noexcept;
 
-  ExpertStats stats() const noexcept;
+  // What `layer`, `distance` layers from here (ReadAhead::kBatch for a batch of many rows), will
+  // probably ask for, most likely first. Call it after the request of the running layer, so that
+  // its reads go first; reading ahead goes on whenever next() is called.
+  void guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts);
+
+  ExpertStats stats() const noexcept;  // of all phases
+  ExpertStats stats(Phase phase) const noexcept;
+  const ReadAheadStats& read_ahead_stats() const noexcept;
   const ReadStats& read_stats() const noexcept;
   // Demands, hits and bytes of one layer since the store was made.
   LayerStats layer_stats(uint32_t layer) const noexcept;

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 
 #include "base/units.h"
 
 namespace edgemoe {
 namespace {
+
+using Clock = std::chrono::steady_clock;
 
 constexpr uint32_t kMaxTries = 64;    // without progress: EINTR, EAGAIN, EBUSY
 constexpr uint32_t kMaxFailures = 2;  // EIO: devices recover from one now and then
@@ -61,11 +64,21 @@ struct ReadQueue::State {
   std::vector<ReadResult> results;
   size_t outstanding = 0;  // ranges
   ReadStats stats;
+  Clock::time_point busy_since;  // while reads are outstanding in the reader
+
+  // Counts the time until now, in which reads were outstanding.
+  void count_busy() {
+    const Clock::time_point now = Clock::now();
+    stats.busy_ns += static_cast<uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(now - busy_since).count());
+    busy_since = now;
+  }
 
   // Hands waiting pieces over while the reader has room.
   void pump() {
     while (waiting_first < waiting.size()) {
       const ReadRequest& request = pieces[waiting[waiting_first]].request;
+      if (reader->outstanding() == 0) busy_since = Clock::now();
       if (reader->submit({&request, 1}) == 0) return;
       ++waiting_first;
     }
@@ -115,7 +128,9 @@ struct ReadQueue::State {
   }
 
   void drain(Wait wait) {
+    if (reader->outstanding() == 0) return pump();
     const size_t count = reader->drain(results, wait);
+    if (count > 0) count_busy();
     for (const ReadResult& result : std::span(results).first(count)) {
       const auto index = static_cast<uint32_t>(result.tag);
       if (result.outcome < 0) {

@@ -40,7 +40,8 @@ struct ReadStats {
   uint64_t reads = 0;  // requests that reached the device
   uint64_t bytes = 0;  // bytes that they brought
   uint64_t retries = 0;
-  uint64_t errors = 0;  // ranges that failed
+  uint64_t errors = 0;   // ranges that failed
+  uint64_t busy_ns = 0;  // time with reads outstanding, until their end was noticed
 };
 
 class ReadQueue {

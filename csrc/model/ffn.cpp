@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "model/gated_network.h"
+#include "model/look_ahead.h"
 
 namespace edgemoe {
 namespace {
@@ -172,7 +173,7 @@ void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint
   }
 }
 
-void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& regrouper) {
+void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
   const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
@@ -180,14 +181,15 @@ void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& r
   route_rows(step, layer);
   group_by_expert(step);
   if (step.spec.router.weight_before_ffn) scale_inputs(step);
-  auto request = store.request(layer, work.needed_experts);
+  auto request = supply.store.request(layer, work.needed_experts);
+  look_ahead(step, layer, supply.look_ahead, supply.store);
   // First what is in memory, with the shared expert, while the reads run; then whatever arrives.
   work.jobs.clear();
   if (has_shared) work.jobs.push_back(shared_job(step, weights));
   std::span<const ReadyExpert> ready = request.next(Wait::kNo);
   do {
     for (const ReadyExpert& expert : ready) {
-      regroup_expert(expert, store, regrouper);
+      regroup_expert(expert, supply.store, supply.regrouper);
       work.jobs.push_back(expert_job(step, layer, expert));
     }
     compute_networks(step, work.jobs);

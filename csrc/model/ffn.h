@@ -12,8 +12,15 @@ namespace edgemoe {
 
 void dense_ffn(StepContext& step, uint32_t layer);
 
+// Where the experts of a step come from.
+struct ExpertSupply {
+  ExpertStore& store;
+  Regrouper& regrouper;
+  uint32_t look_ahead = 0;  // layers; see look_ahead.h
+};
+
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.
-void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& regrouper);
+void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply);
 
 // Makes the experts of a layer resident, as far as the store's pool holds them. Errors: kIo.
 void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts);

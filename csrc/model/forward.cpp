@@ -44,12 +44,12 @@ void embed(Model& model, std::span<const StepRow> rows) {
 
 }  // namespace
 
-void forward(Model& model, std::span<const StepRow> rows,
+void forward(Model& model, std::span<const StepRow> rows, Phase phase,
              const std::function<bool()>& should_stop) {
   EM_CHECK(!rows.empty() && rows.size() <= model.work.batch);
   for (size_t row = 0; row < rows.size(); ++row) model.work.positions[row] = rows[row].position;
   model.rope.set_positions({model.work.positions.data(), rows.size()}, model.compute.pool());
-  if (model.store != nullptr) model.store->begin_step();
+  if (model.store != nullptr) model.store->begin_step(phase);
   embed(model, rows);
 
   StepContext step{model.spec, model.weights, model.compute, model.rope, model.work, rows};
@@ -61,7 +61,7 @@ void forward(Model& model, std::span<const StepRow> rows,
     add_branch(model, rows.size());
     norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows.size());
     if (model.spec.layers[layer].ffn.kind == FfnKind::kMoe) {
-      moe_ffn(step, layer, *model.store, model.regrouper);
+      moe_ffn(step, layer, {*model.store, model.regrouper, model.look_ahead});
     } else {
       dense_ffn(step, layer);
     }

@@ -22,12 +22,14 @@ struct Model {
   Workspace& work;
   Regrouper& regrouper;
   ExpertStore* store = nullptr;  // null for a dense model
+  uint32_t look_ahead = 0;       // layers whose routers are asked early
 };
 
-// Evaluates the rows; the residual stream after the last layer stays in work.x. Asks should_stop
-// before every layer. Requires: 1 <= rows.size() <= work.batch.
-// Errors: kIo, kCancelled; the caches hold undefined rows at the step's positions then.
-void forward(Model& model, std::span<const StepRow> rows, const std::function<bool()>& should_stop);
+// Evaluates the rows, of that phase; the residual stream after the last layer stays in work.x. Asks
+// should_stop before every layer. Requires: 1 <= rows.size() <= work.batch. Errors: kIo,
+// kCancelled; the caches hold undefined rows at the step's positions then.
+void forward(Model& model, std::span<const StepRow> rows, Phase phase,
+             const std::function<bool()>& should_stop);
 
 // Logits of rows [first, first + count) of the last forward: out[count][vocab_size]. Changes
 // work.normed and work.width_rows.

@@ -81,6 +81,8 @@ uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
     carver.floats(uint64_t{batch} * size);
   }
   carver.floats(sizes.num_experts);
+  carver.floats(Workspace::kLookAheadRows * sizes.width);
+  carver.floats(Workspace::kLookAheadRows * sizes.num_experts);
   return carver.bytes();
 }
 
@@ -94,7 +96,9 @@ uint64_t hidden_buffer_bytes(const WorkspaceSizes& sizes, size_t batch) {
 uint64_t Workspace::bytes(const ModelSpec& spec, size_t batch, size_t num_threads) {
   const WorkspaceSizes sizes = workspace_sizes(spec);
   const uint64_t routing = batch * sizes.num_used * (sizeof(RoutedExpert) + 3 * sizeof(uint32_t)) +
-                           2 * sizes.num_experts * sizeof(uint32_t);
+                           (3 * sizes.num_experts) * sizeof(uint32_t) +
+                           kLookAheadRows * sizes.num_used * sizeof(RoutedExpert) +
+                           ActivationRows::bytes(kLookAheadRows, sizes.width);
   return float_bytes(sizes, batch) + hidden_buffer_bytes(sizes, batch) +
          num_threads * network_scratch_bytes() + (sizes.num_experts + 1) * sizeof(NetworkJob) +
          ActivationRows::bytes(batch, sizes.width) + ActivationRows::bytes(batch, sizes.inner) +
@@ -113,12 +117,15 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows, size_t num_thread
       width_rows(batch_rows, sizes.width),
       inner_rows(batch_rows, sizes.inner),
       scaled_rows(batch_rows * sizes.scaled_inputs, sizes.width),
+      ahead_routed(kLookAheadRows * sizes.num_used),
+      ahead_rows(kLookAheadRows, sizes.width),
       buffer_(float_bytes(sizes, batch_rows)),
       hidden_buffer_(hidden_buffer_bytes(sizes, batch_rows)),
       scratch_(num_threads * network_scratch_bytes()) {
   jobs.reserve(sizes.num_experts + 1);
   hidden = hidden_buffer_.data();
   needed_experts.reserve(sizes.num_experts);
+  ahead_experts.reserve(sizes.num_experts);
   std::iota(own_index.begin(), own_index.end(), 0u);
   Carver carver(buffer_.data());
   x = carver.floats(batch * sizes.width);
@@ -133,6 +140,8 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows, size_t num_thread
   scaled_input = carver.floats(batch * sizes.scaled_inputs * sizes.width);
   shared_weights = carver.floats(batch);
   selection = carver.floats(sizes.num_experts);
+  ahead_normed = carver.floats(kLookAheadRows * sizes.width);
+  ahead_logits = carver.floats(kLookAheadRows * sizes.num_experts);
 }
 
 float* Workspace::network_scratch(size_t worker) noexcept {

@@ -63,6 +63,14 @@ class Workspace {
   ActivationRows inner_rows;        // rows of other sizes
   ActivationRows scaled_rows;       // of scaled_input
 
+  // Of look_ahead.h, for kLookAheadRows rows.
+  static constexpr size_t kLookAheadRows = 4;
+  float* ahead_normed;  // width
+  float* ahead_logits;  // num_experts
+  std::vector<RoutedExpert> ahead_routed;
+  std::vector<uint32_t> ahead_experts;  // capacity: num_experts
+  ActivationRows ahead_rows;            // of ahead_normed
+
  private:
   AlignedBuffer buffer_;
   AlignedBuffer hidden_buffer_;

@@ -82,7 +82,7 @@ class Fixture {
     std::vector<ExpertDemand> demands;
     for (const uint32_t expert : experts) demands.push_back({expert, 1.0f});
     std::set<uint32_t> seen;
-    store_->begin_step();
+    store_->begin_step(Phase::kDecode);
     auto request = store_->request(layer, demands);
     for (auto ready = request.next(Wait::kNo);;) {
       for (const ReadyExpert& expert : ready) check(layer, experts, expert, seen);
