@@ -27,6 +27,7 @@ EngineOptions load_options(Arguments& arguments) {
   options.preload = preload_policy_from_name(arguments.text("preload", "auto"));
   options.look_ahead = static_cast<uint32_t>(
       arguments.number("look-ahead", options.look_ahead, ReadAhead::kMaxDistance));
+  options.cache_folder = arguments.text("cache-folder", "");
   options.reader.backend = arguments.text("io", "auto");
   return options;
 }

@@ -7,10 +7,11 @@ namespace edgemoe::bench {
 void reads_command(Arguments& arguments, JsonWriter& json) {
   ReaderOptions reader;
   reader.backend = arguments.text("io", "auto");
-  reader.depth = arguments.number("depth", reader.depth, 4096);
+  reader.depth = arguments.number("depth", 32, 4096);
   DeviceProbe probe;
   probe.read_bytes = arguments.size("bytes", probe.read_bytes);
   probe.seconds = static_cast<double>(arguments.number("seconds", 2, 3600));
+  probe.depth = reader.depth;
   arguments.refuse_unknown();
   const File file(arguments.file(), access_for_backend(reader.backend));
   const DeviceSpeed speed = measure_device(file, reader, probe);

@@ -55,6 +55,8 @@ EngineOptions options_from(const py::dict& values) {
       options.kv_type = kv_type_from_name(value.cast<std::string>());
     } else if (key == "eviction") {
       options.eviction = eviction_policy_from_name(value.cast<std::string>());
+    } else if (key == "cache_folder") {
+      options.cache_folder = value.cast<std::string>();
     } else if (key == "preload") {
       options.preload = preload_policy_from_name(value.cast<std::string>());
     } else if (key == "look_ahead") {

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "engine/engine_parts.h"
+#include "engine/learned_state.h"
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
 #include "model/ffn.h"
@@ -47,12 +48,18 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   if (!file.spec().is_moe()) return nullptr;
   uint64_t alignment = 1;
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
+  ExpertLayout layout =
+      expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
   ExpertStoreOptions store;
   store.eviction = options.eviction;
   store.preload = options.preload;
   store.num_used = file.spec().router.num_used;
-  ExpertLayout layout =
-      expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
+  // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
+  constexpr uint64_t kWorthMeasuring = 256 * kMiB;
+  const bool streams = pool_bytes < layout.total_slot_bytes();
+  if (streams && pool_bytes >= kWorthMeasuring && options.preload != PreloadPolicy::kNone) {
+    store.in_flight_bytes = device_in_flight_bytes(file, files[0], options);
+  }
   store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),
                               ExpertStore::min_pool_bytes(layout));
   return std::make_unique<ExpertStore>(std::move(layout), files,
@@ -88,7 +95,28 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
             work,
             regrouper,
             store.get(),
-            options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead} {}
+            options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead},
+      cache_folder(options.cache_folder) {}
+
+Engine::Impl::~Impl() {
+  stop_warm_up = true;
+  if (warm_up.joinable()) warm_up.join();
+  if (store && tokens > 0) write_model_state(cache_folder, file, store->learned());
+}
+
+std::unique_lock<std::mutex> Engine::Impl::lock_for_step() {
+  stop_warm_up = true;
+  return std::unique_lock(mutex);
+}
+
+void Engine::Impl::start_warm_up() {
+  warm_up = std::thread([this] {
+    for (bool more = true; more && !stop_warm_up;) {
+      const std::lock_guard lock(mutex);
+      more = store->warm_up();
+    }
+  });
+}
 
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options) {
   constexpr uint32_t kMaxThreads = 1024;
@@ -103,14 +131,19 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
   }
-  return std::unique_ptr<Engine>(new Engine(std::make_unique<Impl>(file, options, plan)));
+  auto impl = std::make_unique<Impl>(file, options, plan);
+  if (impl->store && !options.cache_folder.empty()) {
+    impl->store->learn(read_model_state(options.cache_folder, file));
+    impl->start_warm_up();
+  }
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
 void Engine::load_all_experts(const std::function<bool()>& should_stop) {
-  const std::lock_guard lock(impl_->mutex);
+  const auto lock = impl_->lock_for_step();
   if (!impl_->store || impl_->plan.expert_pool_bytes < impl_->plan.all_experts_bytes) return;
   const ModelSpec& model = impl_->file.spec();
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {

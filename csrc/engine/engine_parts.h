@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "engine/engine.h"
@@ -13,6 +14,11 @@ namespace edgemoe {
 
 struct Engine::Impl {
   Impl(const ModelFile& file, const EngineOptions& options, const MemoryPlan& memory);
+  ~Impl();  // keeps what was learned
+
+  // The right to run a step. Reading in the background ends for good when the first one is taken.
+  std::unique_lock<std::mutex> lock_for_step();
+  void start_warm_up();
 
   ModelFile const& file;  // borrowed: outlives the engine
   MemoryPlan plan;
@@ -31,6 +37,9 @@ struct Engine::Impl {
   std::vector<StepRow> rows;  // of the running step
   std::mutex mutex;           // one step at a time
   std::atomic<bool> session_open{false};
+  std::atomic<bool> stop_warm_up{false};
+  std::thread warm_up;
+  std::string cache_folder;
   uint64_t steps = 0;
   uint64_t tokens = 0;
   uint64_t step_ns = 0;

@@ -126,18 +126,30 @@ uint64_t measurement_bytes(const MemoryPlan& plan) noexcept {
   return std::clamp(left / 2, 4 * kMiB, 256 * kMiB);
 }
 
-double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
-                            uint64_t memory_bytes) {
-  if (!file.spec().is_moe()) return 0;
+namespace {
+
+ExpertRange first_range(const ModelFile& file) {
   const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
   uint32_t layer = 0;
   while (!layout.is_moe(layer)) ++layer;
-  const ExpertRange& range = layout.place(layer, 0).ranges[0];
-  const File shard(file.gguf().paths()[range.shard], access_for_backend(reader.backend));
+  return layout.place(layer, 0).ranges[0];
+}
+
+}  // namespace
+
+uint64_t expert_read_bytes(const ModelFile& file, const File& shard) {
+  return std::clamp<uint64_t>(align_up(first_range(file).bytes, 4096), 4096,
+                              std::min(ReadQueue::kMaxReadBytes, shard.size()));
+}
+
+double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
+                            uint64_t memory_bytes) {
+  if (!file.spec().is_moe()) return 0;
+  const File shard(file.gguf().paths()[first_range(file).shard],
+                   access_for_backend(reader.backend));
   DeviceProbe probe;
   probe.memory_bytes = memory_bytes;
-  probe.read_bytes = std::clamp<uint64_t>(align_up(range.bytes, 4096), 4096,
-                                          std::min(ReadQueue::kMaxReadBytes, shard.size()));
+  probe.read_bytes = expert_read_bytes(file, shard);
   return measure_device(shard, reader, probe).bytes_per_second;
 }
 

@@ -19,6 +19,9 @@ double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes);
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
                              uint64_t columns, uint32_t num_tokens);
 
+// Bytes of one read of this model's experts from `shard`. Requires: a model with experts.
+uint64_t expert_read_bytes(const ModelFile& file, const File& shard);
+
 // Random reads of the size of this model's expert matrices, `memory_bytes` of them in flight, in
 // bytes per second; 0 for a dense model. Errors: kIo.
 double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,

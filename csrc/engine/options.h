@@ -32,6 +32,7 @@ struct EngineOptions {
   PreloadPolicy preload = PreloadPolicy::kAuto;
   uint32_t look_ahead = 2;  // layers whose experts are guessed early, at most kMaxDistance
   ReaderOptions reader;
+  std::string cache_folder;  // where what is learned is kept between runs; empty: nowhere
 };
 
 // Zero or neutral values switch a rule off. Applied in the order of the fields.

@@ -42,7 +42,7 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
                     std::to_string(position_) + " are in it and " + std::to_string(tokens.size()) +
                     " more were given; load the model with a larger context or shorten the text");
   }
-  const std::lock_guard lock(engine.mutex);
+  const auto lock = engine.lock_for_step();
   const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;
   std::vector<StepRow>& rows = engine.rows;

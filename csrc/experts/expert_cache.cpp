@@ -202,6 +202,10 @@ void ExpertCache::record_use(ExpertId id, double share) noexcept {
   history.last_use = ++context_.tick;
 }
 
+void ExpertCache::restore_frequency(ExpertId id, double frequency) noexcept {
+  entry(id).history.frequency = frequency;
+}
+
 size_t ExpertCache::num_resident() const noexcept {
   return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [](const Entry& one) {
     return one.state == State::kResident;

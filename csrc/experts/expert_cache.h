@@ -48,6 +48,8 @@ class ExpertCache {
   // One demand of the running step, by `share` of its tokens (0 to 1).
   void record_use(ExpertId id, double share) noexcept;
   const ExpertHistory& history(ExpertId id) const noexcept;
+  // What earlier runs learned. Requires: finite, not negative.
+  void restore_frequency(ExpertId id, double frequency) noexcept;
 
   uint64_t pool_bytes() const noexcept { return pool_bytes_; }
   uint64_t used_bytes() const noexcept { return used_bytes_; }

@@ -1,6 +1,9 @@
 #include "experts/expert_store.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <cstring>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -9,6 +12,9 @@ namespace edgemoe {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Under way while a batch is computed: a tenth of a second of a fast device.
+constexpr uint64_t kBatchInFlightBytes = 256u << 20;
 
 // Of the pool, what reading ahead may have under way: slots that load cannot make room.
 constexpr uint64_t kAheadShare = 4;
@@ -24,6 +30,18 @@ constexpr uint64_t ExpertStats::* kStatFields[] = {
 };
 static_assert(sizeof(kStatFields) / sizeof(kStatFields[0]) ==
               sizeof(ExpertStats) / sizeof(uint64_t));
+
+// Sections of what is learned.
+constexpr const char* kFrequencies = "expert frequencies";
+constexpr const char* kTrust = "trust in guesses";
+
+std::vector<float> floats_of(const Sections& sections, const char* name) {
+  const auto found = sections.find(name);
+  if (found == sections.end()) return {};
+  std::vector<float> values(found->second.size() / sizeof(float));
+  std::memcpy(values.data(), found->second.data(), values.size() * sizeof(float));
+  return values;
+}
 
 // A load on its way, and what the slot holds afterwards.
 struct Load {
@@ -63,6 +81,8 @@ struct ExpertStore::Impl {
   std::vector<Load> loads;  // layer-major
   ReadAhead ahead;
   std::vector<ReadAhead::Guess> guesses;  // scratch
+  std::vector<ExpertId> hottest;          // of earlier runs, to read from hottest_first on
+  size_t hottest_first = 0;
   uint64_t in_flight_limit;
   uint64_t in_flight = 0;        // bytes of slots with reads under way
   uint64_t ahead_in_flight = 0;  // of those, of experts that nobody has asked for
@@ -152,16 +172,58 @@ struct ExpertStore::Impl {
   }
 
   void read_ahead() {
-    const uint64_t limit = std::min(in_flight_limit, pool.bytes() / kAheadShare);
-    while (in_flight < in_flight_limit && ahead_in_flight < limit) {
+    // A batch computes for so long between two calls that a deep queue is needed to keep the device
+    // busy, and what it reads ahead is nearly certain to be used.
+    const uint64_t most = phase == Phase::kPrefill ? kBatchInFlightBytes : in_flight_limit;
+    const uint64_t ahead_limit = std::min(most, pool.bytes() / kAheadShare);
+    while (in_flight < most && ahead_in_flight < ahead_limit) {
       const std::optional<ExpertId> id = ahead.take();
-      if (!id) return;
+      if (!id) return read_hottest();
       if (cache.state(*id) != ExpertCache::State::kAbsent) continue;
       if (!start_load(*id, false)) return;
       const uint64_t bytes = layout.place(id->layer, id->expert).slot_bytes;
       ahead_in_flight += bytes;
       stats().ahead_bytes += bytes;
     }
+  }
+
+  // With nothing better to do: what earlier runs used most, while that evicts nothing.
+  void read_hottest() {
+    for (; hottest_first < hottest.size() && in_flight < in_flight_limit; ++hottest_first) {
+      const ExpertId id = hottest[hottest_first];
+      if (cache.state(id) != ExpertCache::State::kAbsent) continue;
+      const uint64_t bytes = layout.place(id.layer, id.expert).slot_bytes;
+      if (cache.used_bytes() + bytes > cache.pool_bytes() || !start_load(id, false)) {
+        hottest_first = hottest.size();
+        return;
+      }
+      load_of(id).ahead = false;  // nobody guessed it
+    }
+  }
+
+  // Those with the highest frequencies that fit the pool together, in file order.
+  void choose_hottest() {
+    hottest.clear();
+    hottest_first = 0;
+    for (uint32_t l = 0; l < layout.num_layers(); ++l) {
+      for (uint32_t expert = 0; layout.is_moe(l) && expert < layout.num_experts(); ++expert) {
+        if (cache.history({l, expert}).frequency > 0) hottest.push_back({l, expert});
+      }
+    }
+    const auto hotter = [this](ExpertId a, ExpertId b) {
+      return cache.history(a).frequency > cache.history(b).frequency;
+    };
+    std::stable_sort(hottest.begin(), hottest.end(), hotter);
+    uint64_t bytes = 0;
+    size_t count = 0;
+    while (count < hottest.size() && bytes <= cache.pool_bytes()) {
+      bytes += layout.place(hottest[count].layer, hottest[count].expert).slot_bytes;
+      count += bytes <= cache.pool_bytes() ? 1 : 0;
+    }
+    hottest.resize(count);
+    std::sort(hottest.begin(), hottest.end(), [](ExpertId a, ExpertId b) {
+      return a.layer != b.layer ? a.layer < b.layer : a.expert < b.expert;
+    });
   }
 
   void finish(const CompletedRead& read) {
@@ -372,6 +434,48 @@ std::span<const ReadyExpert> ExpertStore::Request::next(Wait wait) {
 
 void ExpertStore::mark_regrouped(ExpertId id) noexcept {
   impl_->load_of(id).regrouped = true;
+}
+
+Sections ExpertStore::learned() const {
+  const Impl& store = *impl_;
+  std::vector<float> frequencies;
+  for (uint32_t layer = 0; layer < store.layout.num_layers(); ++layer) {
+    for (uint32_t expert = 0; expert < store.layout.num_experts(); ++expert) {
+      const double frequency = store.cache.history({layer, expert}).frequency;
+      frequencies.push_back(static_cast<float>(frequency));
+    }
+  }
+  const auto section = [](std::span<const float> values) {
+    const auto bytes = std::as_bytes(values);
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+  };
+  return {{kFrequencies, section(frequencies)}, {kTrust, section(store.ahead.trusted())}};
+}
+
+void ExpertStore::learn(const Sections& sections) {
+  Impl& store = *impl_;
+  const std::vector<float> frequencies = floats_of(sections, kFrequencies);
+  const uint32_t num_experts = store.layout.num_experts();
+  const auto usable = [](float value) { return std::isfinite(value) && value >= 0; };
+  if (frequencies.size() == size_t{store.layout.num_layers()} * num_experts &&
+      std::all_of(frequencies.begin(), frequencies.end(), usable)) {
+    for (uint32_t i = 0; i < frequencies.size(); ++i) {
+      store.cache.restore_frequency({i / num_experts, i % num_experts}, frequencies[i]);
+    }
+    store.choose_hottest();
+  }
+  store.ahead.restore_trust(floats_of(sections, kTrust));
+}
+
+bool ExpertStore::warm_up() {
+  Impl& store = *impl_;
+  EM_CHECK(!store.request_alive);
+  store.read_hottest();
+  if (store.queue.outstanding_ranges() == 0) return false;
+  if (const std::optional<CompletedRead> read = store.queue.next(Wait::kAtLeastOne)) {
+    store.finish(*read);
+  }
+  return true;
 }
 
 ExpertStats ExpertStore::stats(Phase phase) const noexcept {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/section_file.h"
 #include "experts/expert_cache.h"
 #include "experts/read_ahead.h"
 #include "io/read_queue.h"
@@ -115,6 +116,16 @@ class ExpertStore {
   // probably ask for, most likely first. Call it after the request of the running layer, so that
   // its reads go first; reading ahead goes on whenever next() is called.
   void guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts);
+
+  // What is worth keeping between runs: how often experts are used, how far guesses are trusted.
+  Sections learned() const;
+  // Takes up what an earlier run learned; sections that do not fit the model are ignored. The
+  // experts used most, as many as the pool holds, are then read while nothing else is asked for, as
+  // long as there is room: in steps, and by warm_up.
+  void learn(const Sections& sections);
+  // Reads some of them, sleeping until one has arrived; false when none are left to read. Not
+  // during a request. Errors of reading are left to whoever asks for the expert.
+  bool warm_up();
 
   ExpertStats stats() const noexcept;  // of all phases
   ExpertStats stats(Phase phase) const noexcept;

@@ -114,6 +114,13 @@ std::optional<ExpertId> ReadAhead::take() noexcept {
   return std::nullopt;
 }
 
+void ReadAhead::restore_trust(std::span<const float> shares) noexcept {
+  const auto is_share = [](float share) { return share >= 0.0f && share <= 1.0f; };
+  if (shares.size() != trust_.size() || !std::all_of(shares.begin(), shares.end(), is_share))
+    return;
+  std::copy(shares.begin(), shares.end(), trust_.begin());
+}
+
 std::span<const ReadAhead::Guess> ReadAhead::guessed(uint32_t layer) const noexcept {
   return layers_[layer].seen[layers_[layer].distance];
 }

@@ -69,6 +69,11 @@ class ReadAhead {
 
   const ReadAheadStats& stats() const noexcept { return stats_; }
 
+  // The shares that guesses came true with, to be kept between runs.
+  std::span<const float> trusted() const noexcept { return trust_; }
+  // Ignored unless there are as many as trusted() has, each a share.
+  void restore_trust(std::span<const float> shares) noexcept;
+
  private:
   struct Guesses {
     std::array<std::vector<Guess>, kMaxDistance + 1> seen;  // by distance

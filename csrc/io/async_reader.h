@@ -50,7 +50,7 @@ struct ReaderOptions {
   // "auto", "uring", "pread", "buffered" (pread pool over buffered files), or
   // "simulated:KEY=VALUE,..." (tests; see simulated_reader.h).
   std::string backend = "auto";
-  size_t depth = 32;
+  size_t depth = 128;
   size_t num_threads = 8;  // of the pread pool
 };
 

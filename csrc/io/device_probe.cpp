@@ -1,6 +1,7 @@
 #include "io/device_probe.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 
 #include "base/aligned_buffer.h"
@@ -29,7 +30,7 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
   }
   auto reader = make_reader(options, file);
   const uint64_t in_flight = std::max<uint64_t>(probe.memory_bytes / bytes, 1);
-  const size_t depth = std::min<uint64_t>(reader->depth(), in_flight);
+  const size_t depth = std::min<uint64_t>({reader->depth(), probe.depth, in_flight});
   ReadQueue queue(std::move(reader));
   AlignedBuffer memory(depth * bytes);
   const uint64_t positions = file.size() / bytes;
@@ -55,6 +56,26 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
   speed.reads_per_second = static_cast<double>(speed.reads) / seconds;
   speed.bytes_per_second = speed.reads_per_second * static_cast<double>(bytes);
   return speed;
+}
+
+uint64_t measure_in_flight(const File& file, const ReaderOptions& reader, uint64_t read_bytes,
+                           double seconds) {
+  constexpr uint64_t kLeast = 512 * kKiB;
+  constexpr int kDoublings = 6;
+  constexpr double kEnough = 0.9;
+  std::array<double, kDoublings + 1> rates{};
+  for (int i = 0; i <= kDoublings; ++i) {
+    DeviceProbe probe;
+    probe.read_bytes = read_bytes;
+    probe.seconds = seconds;
+    probe.seed = static_cast<uint64_t>(i) + 1;
+    probe.memory_bytes = std::max(kLeast << i, read_bytes);
+    rates[i] = measure_device(file, reader, probe).bytes_per_second;
+  }
+  const double best = *std::max_element(rates.begin(), rates.end());
+  int enough = 0;
+  while (rates[enough] < kEnough * best) ++enough;
+  return std::max(kLeast << enough, read_bytes);
 }
 
 }  // namespace edgemoe

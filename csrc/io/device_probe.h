@@ -19,10 +19,16 @@ struct DeviceProbe {
   double seconds = 1.0;
   uint64_t seed = 1;
   uint64_t memory_bytes = 128u << 20;  // of all reads in flight together
+  size_t depth = 32;                   // reads in flight, at most
 };
 
 // Reads whole aligned pieces at seeded random positions of `file`, as many at a time as the reader
 // takes. Errors: kArgument when the file is shorter than a read; kIo.
 DeviceSpeed measure_device(const File& file, const ReaderOptions& reader, const DeviceProbe& probe);
+
+// Bytes in flight from which reads of `read_bytes` gain no more: the least of a row of doublings
+// that reaches 90 % of the best rate. Takes `seconds` for each. Errors: as measure_device.
+uint64_t measure_in_flight(const File& file, const ReaderOptions& reader, uint64_t read_bytes,
+                           double seconds);
 
 }  // namespace edgemoe

@@ -88,6 +88,7 @@ File::File(std::string path, FileAccess access) : path_(std::move(path)) {
     fail(path_, folder ? "is a directory; name the .gguf file in it" : "is not a regular file");
   }
   size_ = static_cast<uint64_t>(status.st_size);
+  device_ = static_cast<uint64_t>(status.st_dev);
   if (access == FileAccess::kDirect) {
     const int direct = open_for_reading(path_, O_DIRECT);
     const size_t alignment = direct < 0 ? 0 : working_alignment(direct);
@@ -116,6 +117,7 @@ File& File::operator=(File&& other) noexcept {
   std::swap(descriptor_, other.descriptor_);
   std::swap(access_, other.access_);
   std::swap(alignment_, other.alignment_);
+  std::swap(device_, other.device_);
   return *this;
 }
 

@@ -29,6 +29,8 @@ class File {
   // Offsets, lengths and memory of direct reads are multiples of this power of two (asked from the
   // system, never assumed); 1 for buffered access.
   size_t alignment() const noexcept { return alignment_; }
+  // Of the device that holds it (st_dev): the same number for all files there.
+  uint64_t device() const noexcept { return device_; }
 
   // Reads exactly `out.size()` bytes at `offset` whatever the alignment, through a bounce buffer
   // where direct access needs one; resumes after EINTR and short reads.
@@ -46,6 +48,7 @@ class File {
   int descriptor_ = -1;
   FileAccess access_ = FileAccess::kBuffered;
   size_t alignment_ = 1;
+  uint64_t device_ = 0;
 };
 
 }  // namespace edgemoe
