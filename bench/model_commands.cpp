@@ -27,6 +27,10 @@ EngineOptions load_options(Arguments& arguments) {
   options.preload = preload_policy_from_name(arguments.text("preload", "auto"));
   options.look_ahead = static_cast<uint32_t>(
       arguments.number("look-ahead", options.look_ahead, ReadAhead::kMaxDistance));
+  // 0, the default, measures; size() takes no 0.
+  if (arguments.text("in-flight", "").size() > 0) {
+    options.in_flight_bytes = arguments.size("in-flight", 0);
+  }
   options.cache_folder = arguments.text("cache-folder", "");
   options.reader.backend = arguments.text("io", "auto");
   return options;

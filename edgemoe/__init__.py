@@ -23,10 +23,11 @@ from edgemoe.errors import (
 )
 from edgemoe.generation import Generation
 from edgemoe.model import Model
-from edgemoe.options import PreloadPolicy, Sampling
+from edgemoe.options import CachePolicy, PreloadPolicy, Sampling
 from edgemoe.stats import Stats
 
 __all__ = [
+    "CachePolicy",
     "ArgumentError",
     "EdgemoeError",
     "Generation",

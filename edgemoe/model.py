@@ -14,7 +14,7 @@ from edgemoe import _core
 from edgemoe.demo import demo_path
 from edgemoe.errors import ArgumentError, EdgemoeError, ModelFormatError
 from edgemoe.generation import Generation
-from edgemoe.options import LoadOptions, PreloadPolicy, Sampling
+from edgemoe.options import CachePolicy, LoadOptions, PreloadPolicy, Sampling
 from edgemoe.stats import Stats
 from edgemoe.text import ChatTemplate, Tokenizer
 
@@ -163,9 +163,10 @@ class Model:
         batch: int = 0,
         threads: int = 0,
         kv_type: str = "f16",
-        eviction: str = "layer-aware",
+        eviction: str | CachePolicy = CachePolicy.name,
         io: str = "auto",
         preload: PreloadPolicy | None = None,
+        cache_folder: str = "auto",
     ) -> Model:
         """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
 
@@ -177,7 +178,20 @@ class Model:
         """
         if preload is not None and not isinstance(preload, PreloadPolicy):
             raise ArgumentError("preload must be a PreloadPolicy")
-        options = LoadOptions(memory, context, batch, threads, kv_type, eviction, io)
+        chosen = preload or PreloadPolicy()
+        evicting = eviction if isinstance(eviction, CachePolicy) else CachePolicy(eviction)
+        options = LoadOptions(
+            memory=memory,
+            context=context,
+            batch=batch,
+            threads=threads,
+            kv_type=kv_type,
+            eviction=evicting.name,
+            io=io,
+            preload=chosen.name,
+            look_ahead=chosen.layers,
+            cache_folder=cache_folder,
+        )
         return cls(os.fspath(path) if path is not None else str(demo_path()), options)
 
     def __enter__(self) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -10,21 +11,58 @@ from edgemoe.sizes import parse_memory
 
 KV_TYPES = ("f16", "q8_0", "f32")
 EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo")
+PRELOAD_POLICIES = ("auto", "always", "none")
+MAX_LOOK_AHEAD = 3
 IO_BACKENDS = ("auto", "uring", "pread", "buffered")
 
 
 @dataclass(frozen=True)
 class PreloadPolicy:
-    """When experts are read before a layer asks for them.
+    """When experts are read before a layer asks for them. It changes times, never results.
 
-    "none" reads on demand, as soon as the router has chosen: all that this version does.
+    name    "auto" reads guesses that come true often enough, while the device has nothing else to
+            do; "always" reads every guess; "none" reads on demand, as soon as the router has chosen
+    layers  how many layers ahead routers are asked about the current hidden state, 0 to 3
     """
 
-    name: str = "none"
+    name: str = "auto"
+    layers: int = 2
 
     def __post_init__(self) -> None:
-        if self.name != "none":
-            raise ArgumentError(f"unknown preload policy {self.name!r}; known: none")
+        if self.name not in PRELOAD_POLICIES:
+            known = ", ".join(PRELOAD_POLICIES)
+            raise ArgumentError(f"unknown preload policy {self.name!r}; known: {known}")
+        if not isinstance(self.layers, int) or not 0 <= self.layers <= MAX_LOOK_AHEAD:
+            raise ArgumentError(f"layers must be 0 to {MAX_LOOK_AHEAD}")
+
+
+@dataclass(frozen=True)
+class CachePolicy:
+    """Which expert leaves when another needs its place. It changes times, never results.
+
+    name  one of EVICTION_POLICIES
+    """
+
+    name: str = EVICTION_POLICIES[0]
+
+    def __post_init__(self) -> None:
+        if self.name not in EVICTION_POLICIES:
+            known = ", ".join(EVICTION_POLICIES)
+            raise ArgumentError(f"unknown eviction policy {self.name!r}; known: {known}")
+
+
+def cache_folder(choice: str) -> str:
+    """The folder that LoadOptions.cache_folder names; empty for none."""
+    if choice == "none":
+        return ""
+    if choice != "auto":
+        return choice
+    chosen = os.environ.get("EDGEMOE_CACHE")
+    if chosen is not None:
+        return "" if chosen == "none" else chosen
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    # Without a home there is no user to keep things for.
+    return os.path.join(root, "edgemoe") if os.path.isabs(root) else ""
 
 
 @dataclass(frozen=True)
@@ -38,6 +76,10 @@ class LoadOptions:
     kv_type   one of KV_TYPES
     eviction  one of EVICTION_POLICIES
     io        one of IO_BACKENDS, or "simulated:..." (tests)
+    preload   one of PRELOAD_POLICIES, see PreloadPolicy
+    look_ahead    layers whose routers are asked early, 0 to 3
+    cache_folder  where what is learned about models and devices is kept between runs: "auto" is
+                  $EDGEMOE_CACHE, else edgemoe in the user's cache folder; "none" keeps nothing
     """
 
     memory: str | int = "auto"
@@ -47,10 +89,17 @@ class LoadOptions:
     kv_type: str = "f16"
     eviction: str = "layer-aware"
     io: str = "auto"
+    preload: str = PreloadPolicy.name
+    look_ahead: int = PreloadPolicy.layers
+    cache_folder: str = "auto"
 
     def as_core(self) -> dict[str, object]:
         """The options as the core takes them. Raises ArgumentError for a bad memory size."""
-        return {**asdict(self), "memory": parse_memory(self.memory)}
+        return {
+            **asdict(self),
+            "memory": parse_memory(self.memory),
+            "cache_folder": cache_folder(self.cache_folder),
+        }
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,23 @@ class LayerCounts:
 
 
 @dataclass(frozen=True)
+class PhaseStats:
+    """What storage did during prefill or decode. Bytes and seconds."""
+
+    expert_demands: int
+    expert_hits: int
+    bytes_read: int
+    stall_seconds: float  # waited for storage
+    busy_seconds: float  # with reads under way, until their end was noticed
+
+
+@dataclass(frozen=True)
 class Stats:
-    """Counters since loading, and the memory of the process now. Bytes and seconds."""
+    """Counters since loading, and the memory of the process now. Bytes and seconds.
+
+    read_ahead_bytes were read before their layer asked; useful_bytes of them were asked for while
+    they were there, wasted_bytes were evicted before that.
+    """
 
     tokens: int
     steps: int
@@ -30,6 +45,14 @@ class Stats:
     read_retries: int
     read_errors: int
     stall_seconds: float
+    busy_seconds: float
+    read_ahead_bytes: int
+    useful_bytes: int
+    wasted_bytes: int
+    guesses: int
+    true_guesses: int
+    prefill: PhaseStats
+    decode: PhaseStats
     layers: tuple[LayerCounts, ...]
     memory: Mapping[str, int]
 
@@ -43,7 +66,7 @@ class Stats:
         counters = {
             name: stats[name]
             for name in cls.__dataclass_fields__
-            if name not in ("layers", "memory")
+            if name not in ("prefill", "decode", "layers", "memory")
         }
         memory = {
             "budget_bytes": plan["budget_bytes"],
@@ -55,4 +78,10 @@ class Stats:
             "expert_pool_bytes": plan["expert_pool_bytes"],
         }
         layers = tuple(LayerCounts(*counts) for counts in stats["layers"])
-        return cls(**counters, layers=layers, memory=memory)
+        return cls(
+            **counters,
+            prefill=PhaseStats(**stats["prefill"]),
+            decode=PhaseStats(**stats["decode"]),
+            layers=layers,
+            memory=memory,
+        )

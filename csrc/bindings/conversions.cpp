@@ -89,6 +89,16 @@ py::dict dict_of(const MemoryPlan& plan) {
   return dict;
 }
 
+py::dict dict_of(const ExpertStats& stats) {
+  py::dict dict;
+  dict["expert_demands"] = stats.demands;
+  dict["expert_hits"] = stats.hits;
+  dict["bytes_read"] = stats.bytes_read;
+  dict["stall_seconds"] = static_cast<double>(stats.stall_ns) * 1e-9;
+  dict["busy_seconds"] = static_cast<double>(stats.busy_ns) * 1e-9;
+  return dict;
+}
+
 py::dict dict_of(const EngineStats& stats) {
   py::dict dict;
   dict["steps"] = stats.steps;
@@ -99,6 +109,14 @@ py::dict dict_of(const EngineStats& stats) {
   dict["evictions"] = stats.experts.evictions;
   dict["bytes_read"] = stats.experts.bytes_read;
   dict["stall_seconds"] = static_cast<double>(stats.experts.stall_ns) * 1e-9;
+  dict["busy_seconds"] = static_cast<double>(stats.experts.busy_ns) * 1e-9;
+  dict["read_ahead_bytes"] = stats.experts.ahead_bytes;
+  dict["useful_bytes"] = stats.experts.useful_bytes;
+  dict["wasted_bytes"] = stats.experts.wasted_bytes;
+  dict["guesses"] = stats.read_ahead.guesses;
+  dict["true_guesses"] = stats.read_ahead.true_guesses;
+  dict["prefill"] = dict_of(stats.prefill);
+  dict["decode"] = dict_of(stats.decode);
   dict["reads"] = stats.reads.reads;
   dict["read_retries"] = stats.reads.retries;
   dict["read_errors"] = stats.reads.errors;

@@ -57,7 +57,9 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
   constexpr uint64_t kWorthMeasuring = 256 * kMiB;
   const bool streams = pool_bytes < layout.total_slot_bytes();
-  if (streams && pool_bytes >= kWorthMeasuring && options.preload != PreloadPolicy::kNone) {
+  if (options.in_flight_bytes != 0) {
+    store.in_flight_bytes = options.in_flight_bytes;
+  } else if (streams && pool_bytes >= kWorthMeasuring && options.preload != PreloadPolicy::kNone) {
     store.in_flight_bytes = device_in_flight_bytes(file, files[0], options);
   }
   store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),

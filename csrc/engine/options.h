@@ -30,7 +30,8 @@ struct EngineOptions {
   kernels::KvType kv_type = kernels::KvType::kF16;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   PreloadPolicy preload = PreloadPolicy::kAuto;
-  uint32_t look_ahead = 2;  // layers whose experts are guessed early, at most kMaxDistance
+  uint32_t look_ahead = 2;       // layers whose experts are guessed early, at most kMaxDistance
+  uint64_t in_flight_bytes = 0;  // of reads ahead and demands together; 0: measured
   ReaderOptions reader;
   std::string cache_folder;  // where what is learned is kept between runs; empty: nowhere
 };

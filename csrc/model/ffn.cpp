@@ -91,7 +91,8 @@ NetworkJob shared_job(const StepContext& step, const LayerWeights& weights) {
 }
 
 // The results go to their places in expert_out.
-NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert& ready) {
+NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert& ready,
+                      const ExpertSupply& supply) {
   Workspace& work = step.work;
   const FfnSpec& ffn = step.spec.layers[layer].ffn;
   const uint32_t first = work.first_of_expert[ready.id.expert];
@@ -104,6 +105,10 @@ NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert
   job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
                hidden_place(first, ready.id.expert, ffn.width);
   job.out = work.expert_out + size_t{first} * step.spec.width;
+  if (!ready.regrouped) {
+    job.regrouper = &supply.regrouper;
+    supply.store.mark_regrouped(ready.id);
+  }
   return job;
 }
 
@@ -189,8 +194,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   std::span<const ReadyExpert> ready = request.next(Wait::kNo);
   do {
     for (const ReadyExpert& expert : ready) {
-      regroup_expert(expert, supply.store, supply.regrouper);
-      work.jobs.push_back(expert_job(step, layer, expert));
+      work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
     compute_networks(step, work.jobs);
     work.jobs.clear();

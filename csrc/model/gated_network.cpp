@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "model/regrouper.h"
 #include "model/step.h"
 
 namespace edgemoe {
@@ -108,17 +109,22 @@ void compute_tile(const StepContext& step, const NetworkJob& job, const Tile& ti
 }
 
 void compute_hidden_item(const StepContext& step, const NetworkJob& job, size_t item,
-                         float* scratch) {
+                         size_t worker) {
   Tile tile;
   tile.row = item * job.item_rows;
   tile.num_rows = std::min(job.item_rows, job.network.gate.rows - tile.row);
+  if (job.regrouper != nullptr) {
+    job.regrouper->regroup_rows(job.network.gate, tile.row, tile.num_rows, worker);
+    job.regrouper->regroup_rows(job.network.up, tile.row, tile.num_rows, worker);
+  }
+  float* scratch = step.work.network_scratch(worker);
   for (; tile.token < job.num_rows; tile.token += kItemTokens) {
     tile.num_tokens = std::min(kItemTokens, job.num_rows - tile.token);
     compute_tile(step, job, tile, scratch);
   }
 }
 
-void compute_down_item(const StepContext& step, const NetworkJob& job, size_t item) {
+void compute_down_item(const StepContext& step, const NetworkJob& job, size_t item, size_t worker) {
   const MatrixView& down = job.network.down;
   Product product;
   product.matrix = &down;
@@ -128,7 +134,9 @@ void compute_down_item(const StepContext& step, const NetworkJob& job, size_t it
   product.out = job.out;
   product.out_stride = down.rows;
   const size_t begin = item * job.item_rows;
-  step.compute.multiply_rows(product, begin, std::min(down.rows, begin + job.item_rows));
+  const size_t end = std::min(down.rows, begin + job.item_rows);
+  if (job.regrouper != nullptr) job.regrouper->regroup_rows(down, begin, end - begin, worker);
+  step.compute.multiply_rows(product, begin, end);
 }
 
 // Cuts the jobs into items of about `rows` rows of `matrix`; returns the number of items.
@@ -162,7 +170,7 @@ void compute_hidden(const StepContext& step, std::span<NetworkJob> jobs) {
   const size_t items = cut(jobs, rows, rows_of, block_of);
   step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
     const NetworkJob& job = job_of(jobs, item);
-    compute_hidden_item(step, job, item - job.first_item, step.work.network_scratch(worker));
+    compute_hidden_item(step, job, item - job.first_item, worker);
   });
 }
 
@@ -172,9 +180,9 @@ void compute_down(const StepContext& step, std::span<NetworkJob> jobs) {
   size_t total = 0;
   for (const NetworkJob& job : jobs) total += rows_of(job);
   const size_t items = cut(jobs, step.compute.rows_per_item(total), rows_of, block_of);
-  step.compute.pool().parallel_for(items, [&](size_t item, size_t) {
+  step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
     const NetworkJob& job = job_of(jobs, item);
-    compute_down_item(step, job, item - job.first_item);
+    compute_down_item(step, job, item - job.first_item, worker);
   });
 }
 

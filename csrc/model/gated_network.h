@@ -13,6 +13,7 @@
 
 namespace edgemoe {
 
+class Regrouper;
 struct StepContext;
 
 struct GatedNetwork {
@@ -30,6 +31,9 @@ struct NetworkJob {
   size_t num_rows = 0;
   std::byte* hidden = nullptr;  // hidden_bytes(num_rows, network.gate.rows), 64-byte aligned
   float* out = nullptr;         // [num_rows][network.down.rows]
+  // Not null: the matrices are still in GGUF layout. Whoever multiplies rows brings them into the
+  // in-memory layout first, while they are on their way into its cache anyway.
+  Regrouper* regrouper = nullptr;
 
   // Set by compute_networks.
   Activations gate_x, up_x;

@@ -7,6 +7,7 @@
 #include "base/aligned_buffer.h"
 #include "base/thread_pool.h"
 #include "quant/layout.h"
+#include "weights/matrix.h"
 
 namespace edgemoe {
 
@@ -20,6 +21,16 @@ class Regrouper {
       : pool_(pool),
         stride_(stride(max_row_bytes)),
         scratch_(scratch_bytes(max_row_bytes, pool.num_threads())) {}
+
+  // Rows [first, first + count) on the calling thread, which is `worker` of the pool. Requires:
+  // they start at a group and end at one, or with the matrix.
+  void regroup_rows(const MatrixView& matrix, size_t first, size_t count, size_t worker) {
+    if (!is_packed(matrix.type)) return;
+    // Slots are our memory; the view is read-only for everybody else.
+    auto* data = const_cast<std::byte*>(matrix.data);
+    regroup(matrix.type, data + first * row_bytes(matrix.type, matrix.columns), count,
+            matrix.columns, scratch_.data() + worker * stride_);
+  }
 
   void regroup_matrix(QuantType type, std::byte* data, size_t rows, size_t columns) {
     if (!is_packed(type)) return;

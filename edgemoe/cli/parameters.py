@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgemoe.errors import ArgumentError
-from edgemoe.options import EVICTION_POLICIES, IO_BACKENDS, KV_TYPES, LoadOptions
+from edgemoe.options import (
+    EVICTION_POLICIES,
+    IO_BACKENDS,
+    KV_TYPES,
+    MAX_LOOK_AHEAD,
+    PRELOAD_POLICIES,
+    LoadOptions,
+    PreloadPolicy,
+)
 from edgemoe.sizes import parse_memory
 
 if TYPE_CHECKING:  # generic for type checkers only, in the versions of click that we support
@@ -87,6 +95,27 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
         ),
         click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
         click.option("--io", type=IoBackend(), default="auto", show_default=True),
+        click.option(
+            "--preload",
+            type=click.Choice(PRELOAD_POLICIES),
+            default=PreloadPolicy.name,
+            show_default=True,
+            help="Which experts are read before their layer asks for them.",
+        ),
+        click.option(
+            "--look-ahead",
+            type=click.IntRange(0, MAX_LOOK_AHEAD),
+            default=PreloadPolicy.layers,
+            show_default=True,
+            help="Layers whose routers are asked early.",
+        ),
+        click.option(
+            "--cache-folder",
+            type=click.Path(),
+            default="auto",
+            show_default=True,
+            help="What is learned between runs is kept there; 'none': nowhere.",
+        ),
         click.option(
             "--eviction",
             type=click.Choice(EVICTION_POLICIES),

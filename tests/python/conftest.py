@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,18 @@ import pytest
 from edgemoe.demo import demo_path
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_memory_of_earlier_runs() -> Iterator[None]:
+    """Tests neither read nor write the cache folder of whoever runs them."""
+    before = os.environ.get("EDGEMOE_CACHE")
+    os.environ["EDGEMOE_CACHE"] = "none"
+    yield
+    if before is None:
+        del os.environ["EDGEMOE_CACHE"]
+    else:
+        os.environ["EDGEMOE_CACHE"] = before
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import Run
 
 from edgemoe import Model, _core
-from edgemoe.options import EVICTION_POLICIES
+from edgemoe.options import EVICTION_POLICIES, PRELOAD_POLICIES, PreloadPolicy
 
 TOKENS = [1, *((7 * i * i + 13 * i + 5) % 4096 for i in range(150))]
 
 
-def digest(path: str, *, one_by_one: bool = False, **options: str | int) -> str:
+def digest(path: str, *, one_by_one: bool = False, **options: Any) -> str:
     with Model.load(path, context=256, **options) as model:
         logits = model.logits(TOKENS, one_by_one=one_by_one)
     assert np.isfinite(logits).all()
@@ -45,6 +46,23 @@ def test_one_by_one(demo: str, expected: str) -> None:
 @pytest.mark.parametrize("eviction", EVICTION_POLICIES)
 def test_least_budget_and_eviction_policies(demo: str, expected: str, eviction: str) -> None:
     assert digest(demo, memory="min", eviction=eviction) == expected
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", PRELOAD_POLICIES)
+def test_preload_policies(demo: str, expected: str, name: str, layers: int) -> None:
+    preload = PreloadPolicy(name, layers)
+    assert digest(demo, memory="min", batch=32, preload=preload) == expected
+    assert digest(demo, memory="min", one_by_one=True, preload=preload) == expected
+
+
+def test_what_earlier_runs_learned(demo: str, expected: str, tmp_path: Path) -> None:
+    for _ in range(3):
+        assert digest(demo, memory="min", cache_folder=str(tmp_path)) == expected
+    kept = list(tmp_path.iterdir())
+    assert len(kept) == 1
+    kept[0].write_bytes(b"damaged")
+    assert digest(demo, memory="min", cache_folder=str(tmp_path)) == expected
 
 
 @pytest.mark.parametrize("io", ["auto", "pread", "buffered"])
