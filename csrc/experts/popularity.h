@@ -1,0 +1,50 @@
+// How likely the next token uses each expert: its share of the tokens so far, recent ones first.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace edgemoe {
+
+// Routing repeats on several scales at once: the last words, the sentence, the topic, the model's
+// habits. Each scale forgets by half in its number of steps; together they fall off about as a
+// power of the age, so that no single constant has to fit the model or the text.
+struct PopularityScale {
+  float decay;   // per step: 2^(-1/half-life)
+  float weight;  // of this scale; with kUnseenPopularity they sum to about 1
+};
+inline constexpr std::array<PopularityScale, 4> kPopularityScales = {{
+    {0.5f, 0.2f},           // 1 step
+    {0.840896415f, 0.3f},   // 4 steps
+    {0.957603281f, 0.2f},   // 16 steps
+    {0.9892280132f, 0.2f},  // 64 steps
+}};
+// Of an expert that was never used: a tenth of what two of a hundred experts get.
+inline constexpr float kUnseenPopularity = 0.002f;
+
+// Kept for every expert, resident or not, so what was learned survives eviction. Deterministic.
+class Popularity {
+ public:
+  explicit Popularity(size_t num_experts);
+  static uint64_t bytes(size_t num_experts) noexcept;
+
+  void begin_step() noexcept;  // everything ages
+  // `share` of the step's tokens (0 to 1) used it.
+  void record_use(size_t expert, float share) noexcept;
+  float operator[](size_t expert) const noexcept { return values_[expert]; }
+
+ private:
+  using Frequencies = std::array<float, kPopularityScales.size()>;
+  float value(const Frequencies& frequencies) const noexcept;
+
+  std::vector<Frequencies> frequencies_;
+  std::vector<float> values_;
+  // What the frequencies of an expert in constant use would be: below 1 while there is little past.
+  Frequencies full_{};
+  Frequencies weights_{};  // over full_
+};
+
+}  // namespace edgemoe
