@@ -5,16 +5,16 @@
 namespace edgemoe {
 
 Popularity::Popularity(size_t num_experts)
-    : frequencies_(num_experts), values_(num_experts, kUnseenPopularity) {}
+    : frequencies_(num_experts), ages_(num_experts), values_(num_experts, kUnseenPopularity) {}
 
 uint64_t Popularity::bytes(size_t num_experts) noexcept {
-  return num_experts * (sizeof(Frequencies) + sizeof(float));
+  return num_experts * (sizeof(Frequencies) + 2 * sizeof(float));
 }
 
-float Popularity::value(const Frequencies& frequencies) const noexcept {
+void Popularity::update(size_t expert) noexcept {
   float sum = kUnseenPopularity;
-  for (size_t i = 0; i < frequencies.size(); ++i) sum += weights_[i] * frequencies[i];
-  return sum;
+  for (size_t i = 0; i < full_.size(); ++i) sum += weights_[i] * frequencies_[expert][i];
+  values_[expert] = sum * kRestSteps / (kRestSteps + ages_[expert]);
 }
 
 void Popularity::begin_step() noexcept {
@@ -25,7 +25,8 @@ void Popularity::begin_step() noexcept {
   }
   for (size_t expert = 0; expert < values_.size(); ++expert) {
     for (size_t i = 0; i < full_.size(); ++i) frequencies_[expert][i] *= kPopularityScales[i].decay;
-    values_[expert] = value(frequencies_[expert]);
+    ages_[expert] += 1.0f;
+    update(expert);
   }
 }
 
@@ -33,7 +34,8 @@ void Popularity::record_use(size_t expert, float share) noexcept {
   for (size_t i = 0; i < full_.size(); ++i) {
     frequencies_[expert][i] += (1.0f - kPopularityScales[i].decay) * share;
   }
-  values_[expert] = value(frequencies_[expert]);
+  ages_[expert] *= 1.0f - share;
+  update(expert);
 }
 
 }  // namespace edgemoe

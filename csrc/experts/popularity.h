@@ -17,13 +17,16 @@ struct PopularityScale {
   float weight;  // of this scale; with kUnseenPopularity they sum to about 1
 };
 inline constexpr std::array<PopularityScale, 4> kPopularityScales = {{
-    {0.5f, 0.2f},           // 1 step
-    {0.840896415f, 0.3f},   // 4 steps
-    {0.957603281f, 0.2f},   // 16 steps
-    {0.9892280132f, 0.2f},  // 64 steps
+    {0.5f, 0.15f},           // 1 step
+    {0.840896415f, 0.25f},   // 4 steps
+    {0.957603281f, 0.25f},   // 16 steps
+    {0.9892280132f, 0.25f},  // 64 steps
 }};
 // Of an expert that was never used: a tenth of what two of a hundred experts get.
 inline constexpr float kUnseenPopularity = 0.002f;
+// An expert that rests for so many steps counts half: what was in use for long and is no more looks
+// like what is in use now and then, but for the age of its last use.
+inline constexpr float kRestSteps = 16.0f;
 
 // Kept for every expert, resident or not, so what was learned survives eviction. Deterministic.
 class Popularity {
@@ -38,9 +41,10 @@ class Popularity {
 
  private:
   using Frequencies = std::array<float, kPopularityScales.size()>;
-  float value(const Frequencies& frequencies) const noexcept;
+  void update(size_t expert) noexcept;
 
   std::vector<Frequencies> frequencies_;
+  std::vector<float> ages_;  // steps since the last use; a share of the tokens takes off that share
   std::vector<float> values_;
   // What the frequencies of an expert in constant use would be: below 1 while there is little past.
   Frequencies full_{};

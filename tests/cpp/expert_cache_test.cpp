@@ -207,8 +207,8 @@ TEST("popularity follows what routing does now and remembers what it always did"
     popularity.record_use(1, step < 190 ? 0.0f : 1.0f);  // new
   }
   CHECK(popularity[1] > popularity[0]);
-  CHECK(popularity[0] > 5 * popularity[2]);
-  CHECK_EQUAL(popularity[2], kUnseenPopularity);
+  CHECK(popularity[0] > 10 * popularity[2]);
+  CHECK(popularity[2] <= kUnseenPopularity);
   for (int step = 0; step < 20; ++step) popularity.begin_step();
   CHECK(popularity[0] > popularity[1]);  // a short burst is forgotten sooner
 }
