@@ -60,7 +60,7 @@ void RoutingTrace::add_groups(std::span<const TraceRow> rows, size_t first_row) 
     const TraceRow& row = rows[first];
     token = first > 0 && row.layer == rows[first - 1].layer ? token + 1 : 0;
     groups_.push_back(
-        {token, row.step, row.layer,
+        {token, row.token_id, row.layer,
          std::span<const uint32_t>(group_experts_).subspan(first_row + first, last - first)});
     first = last;
   }

@@ -9,6 +9,8 @@ namespace edgemoe {
 
 enum class TracePhase : uint8_t { kPrefill, kDecode };
 
+inline constexpr uint32_t kUnknownTokenId = 0xffffffff;
+
 // One expert that one token used in one layer. Rows come in the order of the run.
 struct TraceRow {
   uint32_t turn = 0;
@@ -16,6 +18,7 @@ struct TraceRow {
   uint32_t step = 0;  // the token's number in its turn and phase
   uint32_t layer = 0;
   uint32_t expert = 0;
+  uint32_t token_id = kUnknownTokenId;
 };
 
 class RoutingTrace {
@@ -23,7 +26,7 @@ class RoutingTrace {
   // The experts of one token in one layer.
   struct Group {
     uint32_t token = 0;  // numbered within the pass
-    uint32_t step = 0;
+    uint32_t token_id = kUnknownTokenId;
     uint32_t layer = 0;
     std::span<const uint32_t> experts;
   };
