@@ -17,6 +17,7 @@ from edgemoe.errors import ModelFormatError
 # Bounds of what a file may make us allocate; far above any model.
 _MAX_LAYERS = 1024
 _MAX_EXPERTS = 4096
+_MAX_ALL_EXPERTS = 1 << 18
 _MAX_NUMBER = (1 << 32) - 2
 _MAX_LINE_BYTES = 4096
 _UNKNOWN_TOKEN = (1 << 32) - 1
@@ -156,13 +157,20 @@ def read_trace(path: str | Path) -> Trace:
         raise ModelFormatError(
             f"{path}: no rows; a trace is a CSV file with {', '.join(_REQUIRED)}"
         )
+    num_layers = reader.header.get("n_layer", int(rows[:, 3].max()) + 1)
+    num_experts = reader.header.get("n_expert", int(rows[:, 4].max()) + 1)
+    if num_layers * num_experts > _MAX_ALL_EXPERTS:
+        raise ModelFormatError(
+            f"{path}: {num_layers} layers of {num_experts} experts; "
+            f"at most {_MAX_ALL_EXPERTS} experts are possible"
+        )
     sizes = [reader.layer_bytes[layer] for layer in set(rows[:, 3]) & reader.layer_bytes.keys()]
     groups = np.unique(rows[:, :4], axis=0, return_counts=True)[1]
     return Trace(
         path=str(path),
         rows=rows,
-        num_layers=reader.header.get("n_layer", int(rows[:, 3].max()) + 1),
-        num_experts=reader.header.get("n_expert", int(rows[:, 4].max()) + 1),
+        num_layers=num_layers,
+        num_experts=num_experts,
         experts_used=reader.header.get("n_expert_used", int(groups.max())),
         architecture=reader.architecture,
         expert_bytes=sum(sizes) / len(sizes) if sizes else 0.0,

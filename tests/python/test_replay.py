@@ -156,6 +156,10 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, name: str) -> None:
         ("# n_expert=many\n", ":1: n_expert is 'many'"),
         ("# layer=0 expert_bytes=-5\n", ":1: expert_bytes is '-5'"),
         ("\0\1\2" * 5000, ":1: the line is longer"),
+        (
+            "turn,phase,step,layer,expert\n0,1,0,1023,4095\n",
+            "1024 layers of 4096 experts; at most 262144",
+        ),
         ("GGUF\n", ":1: no column turn, phase, step, layer, expert"),
     ],
 )
