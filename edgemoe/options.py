@@ -10,7 +10,7 @@ from edgemoe.errors import ArgumentError
 from edgemoe.sizes import parse_memory
 
 KV_TYPES = ("f16", "q8_0", "f32")
-EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo")
+EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo", "paper")
 PRELOAD_POLICIES = ("auto", "always", "none")
 MAX_LOOK_AHEAD = 3
 IO_BACKENDS = ("auto", "uring", "pread", "buffered")

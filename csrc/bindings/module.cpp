@@ -8,6 +8,7 @@ PYBIND11_MODULE(_core, module) {
   edgemoe::bind_model_file(module);
   edgemoe::bind_engine(module);
   edgemoe::bind_machine(module);
+  edgemoe::bind_replay(module);
   pybind11::module_ testing = module.def_submodule("testing");
   edgemoe::bind_testing(testing);
 }

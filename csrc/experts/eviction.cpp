@@ -12,18 +12,12 @@ constexpr EvictionPolicyName kPolicies[] = {
     {EvictionPolicy::kLru, "lru"},
     {EvictionPolicy::kLfu, "lfu"},
     {EvictionPolicy::kFifo, "fifo"},
+    {EvictionPolicy::kPaper, "paper"},
 };
 
-// Experts that were never used still differ by the distance of their layer.
-constexpr double kLeastFrequency = 1e-3;
-
-// Layers until `layer` runs again; the running one comes round last.
-double distance_to(uint32_t layer, const EvictionContext& context) noexcept {
-  const uint32_t current = context.current_layer;
-  return layer > current ? layer - current : layer + context.num_layers - current;
-}
-
+// Falls with age and rises with use inside the running step, which began at `now`.
 double freshness(uint64_t then, uint64_t now) noexcept {
+  if (then > now) return 2.0 - 1.0 / (1.0 + static_cast<double>(then - now));
   return 1.0 / (1.0 + static_cast<double>(now - then));
 }
 
@@ -43,20 +37,37 @@ EvictionPolicy eviction_policy_from_name(std::string_view name) {
               "unknown eviction policy '" + std::string(name) + "'; known: " + known);
 }
 
-double keep_value(EvictionPolicy policy, const ExpertHistory& history, uint32_t layer,
-                  const EvictionContext& context) noexcept {
+double expert_worth(EvictionPolicy policy, const ExpertHistory& history, uint64_t now) noexcept {
   switch (policy) {
     case EvictionPolicy::kLayerAware:
-      return (history.frequency + kLeastFrequency) / distance_to(layer, context);
+      return static_cast<double>(history.popularity);
     case EvictionPolicy::kLru:
-      return freshness(history.last_use, context.tick);
+      return freshness(history.last_use, now);
     case EvictionPolicy::kLfu:
       // Equally frequent: the one used last stays.
-      return static_cast<double>(history.uses) + freshness(history.last_use, context.tick);
+      return static_cast<double>(history.uses) + freshness(history.last_use, now) / 2;
     case EvictionPolicy::kFifo:
-      return freshness(history.loaded, context.tick);
+      return freshness(history.loaded, now);
+    case EvictionPolicy::kPaper:
+      return static_cast<double>(history.uses);
   }
   return 0;
+}
+
+double layer_urgency(EvictionPolicy policy, uint32_t distance, uint32_t num_layers) noexcept {
+  switch (policy) {
+    case EvictionPolicy::kLayerAware:
+      // The distance is less than one token, so it decides between experts of like popularity and
+      // never makes a rare one precious.
+      return 2.0 - static_cast<double>(distance) / num_layers;
+    case EvictionPolicy::kPaper:
+      return 1.0 / distance;
+    case EvictionPolicy::kLru:
+    case EvictionPolicy::kLfu:
+    case EvictionPolicy::kFifo:
+      return 1.0;
+  }
+  return 1.0;
 }
 
 }  // namespace edgemoe

@@ -1,14 +1,14 @@
 #include "experts/expert_cache.h"
 
 #include <algorithm>
+#include <limits>
 
 #include "base/error.h"
 
 namespace edgemoe {
 namespace {
 
-// More than any sum of keep values, and small enough to leave their differences.
-constexpr double kProtection = 1e9;
+constexpr double kMustStay = std::numeric_limits<double>::infinity();
 
 }  // namespace
 
@@ -17,19 +17,17 @@ ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t poo
     : num_experts_(num_experts),
       pool_bytes_(pool_bytes),
       policy_(policy),
-      entries_(size_t{num_layers} * num_experts) {
-  context_.num_layers = std::max(num_layers, 1u);
+      entries_(size_t{num_layers} * num_experts),
+      histories_(entries_.size()),
+      popularity_(entries_.size()),
+      worths_(entries_.size()),
+      urgencies_(num_layers) {
+  set_current_layer(0);
   // Between any two slots there is at most one gap, so this never grows.
   slots_.reserve(2 * entries_.size() + 2);
-  values_.reserve(2 * entries_.size() + 2);
+  costs_.reserve(2 * entries_.size() + 2);
   slots_.push_back({0, pool_bytes, false, {}});
-}
-
-ExpertCache::Entry& ExpertCache::entry(ExpertId id) noexcept {
-  return entries_[size_t{id.layer} * num_experts_ + id.expert];
-}
-const ExpertCache::Entry& ExpertCache::entry(ExpertId id) const noexcept {
-  return entries_[size_t{id.layer} * num_experts_ + id.expert];
+  costs_.push_back(0);
 }
 
 ExpertCache::State ExpertCache::state(ExpertId id) const noexcept {
@@ -42,20 +40,47 @@ uint32_t ExpertCache::pins(ExpertId id) const noexcept {
   return entry(id).pins;
 }
 const ExpertHistory& ExpertCache::history(ExpertId id) const noexcept {
-  return entry(id).history;
+  return histories_[index_of(id)];
 }
 
-bool ExpertCache::is_movable(const Slot& slot) const noexcept {
-  if (!slot.occupied) return true;
-  const Entry& held = entry(slot.id);
-  return held.state == State::kResident && held.pins == 0;
+void ExpertCache::update_worth(size_t expert) noexcept {
+  ExpertHistory& history = histories_[expert];
+  history.popularity = popularity_[expert];
+  worths_[expert] = expert_worth(policy_, history, step_begin_);
 }
 
 double ExpertCache::value_of(const Slot& slot) const noexcept {
   if (!slot.occupied) return 0;
-  const Entry& held = entry(slot.id);
-  const double value = keep_value(policy_, held.history, slot.id.layer, context_);
-  return held.is_protected ? value + kProtection : value;
+  const size_t index = index_of(slot.id);
+  const Entry& held = entries_[index];
+  const bool spared = held.is_protected && costs_spare_protected_;
+  if (held.state != State::kResident || held.pins > 0 || spared) return kMustStay;
+  return worths_[index] * urgencies_[slot.id.layer];
+}
+
+// Bytes that become free are bytes lost until something fits there, so they cost what the pool
+// holds on average; with slots of one size that changes nothing.
+double ExpertCache::byte_cost(const Slot& slot) const noexcept {
+  return slot.occupied ? value_per_byte_ * static_cast<double>(slot.bytes) : 0;
+}
+
+void ExpertCache::price_slots(bool spare_protected) noexcept {
+  costs_spare_protected_ = spare_protected;
+  double total = 0;
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const double value = value_of(slots_[i]);
+    costs_[i] = value + byte_cost(slots_[i]);
+    if (value != kMustStay) total += value;
+  }
+  // For the next pricing: the average moves slowly, and this saves a second pass.
+  value_per_byte_ = total / static_cast<double>(pool_bytes_);
+  costs_valid_ = true;
+}
+
+void ExpertCache::reprice(ExpertId id) noexcept {
+  if (!costs_valid_) return;
+  const size_t index = slot_index(entry(id).slot_offset);
+  costs_[index] = value_of(slots_[index]) + byte_cost(slots_[index]);
 }
 
 std::optional<ExpertCache::Run> ExpertCache::smallest_gap(uint64_t bytes) const noexcept {
@@ -65,44 +90,45 @@ std::optional<ExpertCache::Run> ExpertCache::smallest_gap(uint64_t bytes) const 
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
     if (slot.occupied || slot.bytes < bytes) continue;
-    if (!best || slot.bytes < best->bytes) best = Run{i, i + 1, slot.bytes, 0};
+    if (!best || slot.bytes < best->bytes) best = Run{i, i + 1, slot.bytes};
   }
   return best;
 }
 
-// Runs are a slot or a few long: every start is tried, and grown to the size that is needed. Bytes
-// that become free are bytes lost until something fits there, so they cost what the pool holds on
-// average; gaps that are filled gain as much. With slots of one size that changes nothing.
-std::optional<ExpertCache::Run> ExpertCache::least_valuable_run(uint64_t bytes) noexcept {
-  values_.clear();
-  double total = 0;
-  for (const Slot& slot : slots_) {
-    values_.push_back(value_of(slot));
-    total += values_.back();
-  }
-  const double value_per_byte = total / static_cast<double>(pool_bytes_);
+// Runs are a slot or a few long: every start is tried, and grown to the size that is needed.
+std::optional<ExpertCache::Run> ExpertCache::cheapest_run(uint64_t bytes) const noexcept {
   std::optional<Run> best;
+  double least = kMustStay;
   for (size_t first = 0; first < slots_.size(); ++first) {
-    Run run{first, first, 0, 0};
-    double evicted_bytes = 0;
-    while (run.bytes < bytes && run.last < slots_.size() && is_movable(slots_[run.last])) {
-      const Slot& slot = slots_[run.last];
-      run.bytes += slot.bytes;
-      run.value += values_[run.last];
-      if (slot.occupied) evicted_bytes += static_cast<double>(slot.bytes);
-      ++run.last;
+    double cost = costs_[first];
+    if (cost >= least) continue;  // costs are never negative: growing it does not help
+    Run run{first, first + 1, slots_[first].bytes};
+    while (run.bytes < bytes && run.last < slots_.size()) {
+      cost += costs_[run.last];
+      run.bytes += slots_[run.last++].bytes;
     }
-    if (run.bytes < bytes) continue;
-    run.value += value_per_byte * (evicted_bytes - static_cast<double>(bytes));
-    if (!best || run.value < best->value) best = run;
+    if (run.bytes < bytes || cost >= least) continue;
+    least = cost;
+    best = run;
   }
   return best;
+}
+
+std::optional<ExpertCache::Run> ExpertCache::least_valuable_run(uint64_t bytes) noexcept {
+  if (!costs_valid_) price_slots(true);
+  if (const std::optional<Run> run = cheapest_run(bytes)) return run;
+  if (!costs_spare_protected_) return std::nullopt;
+  price_slots(false);
+  const std::optional<Run> run = cheapest_run(bytes);
+  costs_valid_ = false;  // the next request may find unprotected ones again
+  return run;
 }
 
 void ExpertCache::evict(const Run& run) noexcept {
   for (size_t i = run.first; i < run.last; ++i) {
     if (!slots_[i].occupied) continue;
     entry(slots_[i].id).state = State::kAbsent;
+    --num_resident_;
     used_bytes_ -= slots_[i].bytes;
     ++evictions_;
   }
@@ -116,14 +142,21 @@ void ExpertCache::occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept {
   if (rest > 0 && last < slots_.size() && !slots_[last].occupied) rest += slots_[last++].bytes;
   const size_t needed = rest > 0 ? 2 : 1;
   const size_t present = last - run.first;
-  const auto at = slots_.begin() + static_cast<ptrdiff_t>(run.first);
+  const auto at = static_cast<ptrdiff_t>(run.first);
   if (present > needed) {
-    slots_.erase(at, at + static_cast<ptrdiff_t>(present - needed));
+    const auto surplus = static_cast<ptrdiff_t>(present - needed);
+    slots_.erase(slots_.begin() + at, slots_.begin() + at + surplus);
+    costs_.erase(costs_.begin() + at, costs_.begin() + at + surplus);
   } else if (present < needed) {
-    slots_.insert(at, Slot{});
+    slots_.insert(slots_.begin() + at, Slot{});
+    costs_.insert(costs_.begin() + at, 0.0);
   }
   slots_[run.first] = {offset, bytes, true, id};
-  if (rest > 0) slots_[run.first + 1] = {offset + bytes, rest, false, {}};
+  costs_[run.first] = kMustStay;  // it is loading
+  if (rest > 0) {
+    slots_[run.first + 1] = {offset + bytes, rest, false, {}};
+    costs_[run.first + 1] = 0;
+  }
   used_bytes_ += bytes;
 }
 
@@ -138,12 +171,15 @@ std::optional<uint64_t> ExpertCache::reserve(ExpertId id, uint64_t bytes) {
   reserved.state = State::kLoading;
   reserved.pins = 1;
   reserved.slot_offset = slots_[run->first].offset;
-  reserved.history.loaded = context_.tick;
+  histories_[index_of(id)].loaded = tick_;
+  update_worth(index_of(id));
   return reserved.slot_offset;
 }
 
 void ExpertCache::finish_load(ExpertId id) noexcept {
   entry(id).state = State::kResident;
+  ++num_resident_;
+  reprice(id);
 }
 
 size_t ExpertCache::slot_index(uint64_t offset) const noexcept {
@@ -160,56 +196,74 @@ void ExpertCache::abandon_load(ExpertId id) noexcept {
   abandoned.pins = 0;
   slots_[index].occupied = false;
   used_bytes_ -= slots_[index].bytes;
+  costs_[index] = 0;
   // Gaps do not stay side by side.
-  const auto join_with_next = [this](size_t at) {
-    slots_[at].bytes += slots_[at + 1].bytes;
-    slots_.erase(slots_.begin() + static_cast<ptrdiff_t>(at) + 1);
-  };
   if (index + 1 < slots_.size() && !slots_[index + 1].occupied) join_with_next(index);
   if (index > 0 && !slots_[index - 1].occupied) join_with_next(index - 1);
 }
 
+void ExpertCache::join_with_next(size_t index) noexcept {
+  slots_[index].bytes += slots_[index + 1].bytes;
+  slots_.erase(slots_.begin() + static_cast<ptrdiff_t>(index) + 1);
+  costs_.erase(costs_.begin() + static_cast<ptrdiff_t>(index) + 1);
+}
+
 void ExpertCache::pin(ExpertId id) noexcept {
-  ++entry(id).pins;
+  if (entry(id).pins++ == 0) reprice(id);
 }
 
 void ExpertCache::unpin(ExpertId id) noexcept {
   EM_ASSERT(entry(id).pins > 0);
-  --entry(id).pins;
+  if (--entry(id).pins == 0) reprice(id);
 }
 
 void ExpertCache::protect(ExpertId id) noexcept {
   entry(id).is_protected = true;
+  costs_valid_ = false;
 }
 
 void ExpertCache::clear_protection(uint32_t layer) noexcept {
-  const auto first = entries_.begin() + static_cast<ptrdiff_t>(size_t{layer} * num_experts_);
-  std::for_each(first, first + num_experts_, [](Entry& one) { one.is_protected = false; });
+  for (uint32_t expert = 0; expert < num_experts_; ++expert) {
+    entry({layer, expert}).is_protected = false;
+  }
+  costs_valid_ = false;
 }
 
 void ExpertCache::begin_step() noexcept {
-  for (Entry& one : entries_) one.history.frequency *= kFrequencyDecay;
+  step_begin_ = tick_;
+  popularity_.begin_step();
+  for (size_t expert = 0; expert < worths_.size(); ++expert) update_worth(expert);
+  costs_valid_ = false;
 }
 
 void ExpertCache::set_current_layer(uint32_t layer) noexcept {
-  context_.current_layer = layer;
+  const auto num_layers = static_cast<uint32_t>(urgencies_.size());
+  for (uint32_t other = 0; other < num_layers; ++other) {
+    // The running layer comes round last.
+    const uint32_t distance = other > layer ? other - layer : other + num_layers - layer;
+    urgencies_[other] = layer_urgency(policy_, distance, num_layers);
+  }
+  costs_valid_ = false;
 }
 
 void ExpertCache::record_use(ExpertId id, double share) noexcept {
-  ExpertHistory& history = entry(id).history;
-  history.frequency += share;
-  ++history.uses;
-  history.last_use = ++context_.tick;
+  const size_t index = index_of(id);
+  popularity_.record_use(index, static_cast<float>(share));
+  ++histories_[index].uses;
+  histories_[index].last_use = ++tick_;
+  update_worth(index);
+  costs_valid_ = false;
 }
 
-void ExpertCache::restore_frequency(ExpertId id, double frequency) noexcept {
-  entry(id).history.frequency = frequency;
+bool ExpertCache::load_popularity(std::span<const std::byte> saved) noexcept {
+  if (!popularity_.load(saved)) return false;
+  for (size_t expert = 0; expert < worths_.size(); ++expert) update_worth(expert);
+  costs_valid_ = false;
+  return true;
 }
 
 size_t ExpertCache::num_resident() const noexcept {
-  return static_cast<size_t>(std::count_if(entries_.begin(), entries_.end(), [](const Entry& one) {
-    return one.state == State::kResident;
-  }));
+  return num_resident_;
 }
 
 }  // namespace edgemoe

@@ -7,6 +7,7 @@
 //   - Making room evicts the run of neighbouring slots and gaps that is large enough and has the
 //     least total keep value, bytes that it would leave unused counted at the pool's average; with
 //     slots of one size that is exactly the least valuable expert.
+//   - A protected expert goes only when no run of unprotected ones is large enough.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +17,7 @@
 
 #include "experts/eviction.h"
 #include "experts/expert_id.h"
+#include "experts/popularity.h"
 
 namespace edgemoe {
 
@@ -39,7 +41,7 @@ class ExpertCache {
   void unpin(ExpertId id) noexcept;
   uint32_t pins(ExpertId id) const noexcept;
 
-  // A protected expert is evicted only when nothing else would do.
+  // Experts that are expected soon: evicted after all others. They need not be resident.
   void protect(ExpertId id) noexcept;
   void clear_protection(uint32_t layer) noexcept;
 
@@ -48,8 +50,9 @@ class ExpertCache {
   // One demand of the running step, by `share` of its tokens (0 to 1).
   void record_use(ExpertId id, double share) noexcept;
   const ExpertHistory& history(ExpertId id) const noexcept;
-  // What earlier runs learned. Requires: finite, not negative.
-  void restore_frequency(ExpertId id, double frequency) noexcept;
+  // How often experts were used, to be kept between runs; see Popularity.
+  std::vector<std::byte> save_popularity() const { return popularity_.save(); }
+  bool load_popularity(std::span<const std::byte> saved) noexcept;
 
   uint64_t pool_bytes() const noexcept { return pool_bytes_; }
   uint64_t used_bytes() const noexcept { return used_bytes_; }
@@ -65,37 +68,56 @@ class ExpertCache {
   };
   struct Entry {
     State state = State::kAbsent;
-    uint32_t pins = 0;
     bool is_protected = false;
+    uint32_t pins = 0;
     uint64_t slot_offset = 0;
-    ExpertHistory history;
   };
   // Slots [first, last) and the bytes that they cover.
   struct Run {
     size_t first = 0;
     size_t last = 0;
     uint64_t bytes = 0;
-    double value = 0;
   };
-  Entry& entry(ExpertId id) noexcept;
-  const Entry& entry(ExpertId id) const noexcept;
-  bool is_movable(const Slot& slot) const noexcept;
+  size_t index_of(ExpertId id) const noexcept {
+    return size_t{id.layer} * num_experts_ + id.expert;
+  }
+  Entry& entry(ExpertId id) noexcept { return entries_[index_of(id)]; }
+  const Entry& entry(ExpertId id) const noexcept { return entries_[index_of(id)]; }
+  void update_worth(size_t expert) noexcept;
   double value_of(const Slot& slot) const noexcept;
+  double byte_cost(const Slot& slot) const noexcept;
+  void price_slots(bool spare_protected) noexcept;
+  void reprice(ExpertId id) noexcept;
   std::optional<Run> smallest_gap(uint64_t bytes) const noexcept;
+  std::optional<Run> cheapest_run(uint64_t bytes) const noexcept;
   std::optional<Run> least_valuable_run(uint64_t bytes) noexcept;
   void evict(const Run& run) noexcept;
   void occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept;
+  void join_with_next(size_t index) noexcept;
   size_t slot_index(uint64_t offset) const noexcept;
 
   uint32_t num_experts_;
   uint64_t pool_bytes_;
   EvictionPolicy policy_;
-  EvictionContext context_;
+  uint64_t tick_ = 0;        // demands so far
+  uint64_t step_begin_ = 0;  // tick
   uint64_t used_bytes_ = 0;
   uint64_t evictions_ = 0;
-  std::vector<Slot> slots_;     // tile the pool, sorted by offset; capacity reserved at the start
-  std::vector<double> values_;  // scratch: of the slots, while a run is chosen
-  std::vector<Entry> entries_;  // layer-major
+  size_t num_resident_ = 0;
+  std::vector<Slot> slots_;  // tile the pool, sorted by offset; capacity reserved at the start
+  // By expert, layer-major.
+  std::vector<Entry> entries_;
+  std::vector<ExpertHistory> histories_;
+  Popularity popularity_;
+  std::vector<double> worths_;
+  std::vector<double> urgencies_;  // by layer, seen from the running one
+
+  // Price of evicting each slot: infinite when it must stay, 0 for a gap. A request may evict many
+  // times: prices are computed once and kept up in between.
+  std::vector<double> costs_;
+  bool costs_valid_ = false;
+  bool costs_spare_protected_ = true;
+  double value_per_byte_ = 0;
 };
 
 }  // namespace edgemoe

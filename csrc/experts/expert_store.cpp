@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -32,16 +31,8 @@ static_assert(sizeof(kStatFields) / sizeof(kStatFields[0]) ==
               sizeof(ExpertStats) / sizeof(uint64_t));
 
 // Sections of what is learned.
-constexpr const char* kFrequencies = "expert frequencies";
+constexpr const char* kPopularity = "popularity of experts";
 constexpr const char* kTrust = "trust in guesses";
-
-std::vector<float> floats_of(const Sections& sections, const char* name) {
-  const auto found = sections.find(name);
-  if (found == sections.end()) return {};
-  std::vector<float> values(found->second.size() / sizeof(float));
-  std::memcpy(values.data(), found->second.data(), values.size() * sizeof(float));
-  return values;
-}
 
 // A load on its way, and what the slot holds afterwards.
 struct Load {
@@ -207,11 +198,12 @@ struct ExpertStore::Impl {
     hottest_first = 0;
     for (uint32_t l = 0; l < layout.num_layers(); ++l) {
       for (uint32_t expert = 0; layout.is_moe(l) && expert < layout.num_experts(); ++expert) {
-        if (cache.history({l, expert}).frequency > 0) hottest.push_back({l, expert});
+        if (cache.history({l, expert}).popularity > kUnseenPopularity)
+          hottest.push_back({l, expert});
       }
     }
     const auto hotter = [this](ExpertId a, ExpertId b) {
-      return cache.history(a).frequency > cache.history(b).frequency;
+      return cache.history(a).popularity > cache.history(b).popularity;
     };
     std::stable_sort(hottest.begin(), hottest.end(), hotter);
     uint64_t bytes = 0;
@@ -437,34 +429,22 @@ void ExpertStore::mark_regrouped(ExpertId id) noexcept {
 }
 
 Sections ExpertStore::learned() const {
-  const Impl& store = *impl_;
-  std::vector<float> frequencies;
-  for (uint32_t layer = 0; layer < store.layout.num_layers(); ++layer) {
-    for (uint32_t expert = 0; expert < store.layout.num_experts(); ++expert) {
-      const double frequency = store.cache.history({layer, expert}).frequency;
-      frequencies.push_back(static_cast<float>(frequency));
-    }
-  }
-  const auto section = [](std::span<const float> values) {
-    const auto bytes = std::as_bytes(values);
-    return std::vector<std::byte>(bytes.begin(), bytes.end());
-  };
-  return {{kFrequencies, section(frequencies)}, {kTrust, section(store.ahead.trusted())}};
+  const auto trust = std::as_bytes(impl_->ahead.trusted());
+  return {{kPopularity, impl_->cache.save_popularity()}, {kTrust, {trust.begin(), trust.end()}}};
 }
 
 void ExpertStore::learn(const Sections& sections) {
   Impl& store = *impl_;
-  const std::vector<float> frequencies = floats_of(sections, kFrequencies);
-  const uint32_t num_experts = store.layout.num_experts();
-  const auto usable = [](float value) { return std::isfinite(value) && value >= 0; };
-  if (frequencies.size() == size_t{store.layout.num_layers()} * num_experts &&
-      std::all_of(frequencies.begin(), frequencies.end(), usable)) {
-    for (uint32_t i = 0; i < frequencies.size(); ++i) {
-      store.cache.restore_frequency({i / num_experts, i % num_experts}, frequencies[i]);
-    }
-    store.choose_hottest();
-  }
-  store.ahead.restore_trust(floats_of(sections, kTrust));
+  const auto section = [&](const char* name) -> std::span<const std::byte> {
+    const auto found = sections.find(name);
+    if (found == sections.end()) return {};
+    return found->second;
+  };
+  if (store.cache.load_popularity(section(kPopularity))) store.choose_hottest();
+  const std::span<const std::byte> trust = section(kTrust);
+  std::vector<float> shares(trust.size() / sizeof(float));
+  if (!shares.empty()) std::memcpy(shares.data(), trust.data(), shares.size() * sizeof(float));
+  store.ahead.restore_trust(shares);
 }
 
 bool ExpertStore::warm_up() {

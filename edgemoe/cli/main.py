@@ -16,6 +16,7 @@ from edgemoe.cli.doctor import doctor
 from edgemoe.cli.inspect import inspect
 from edgemoe.cli.logits import logits
 from edgemoe.cli.perplexity import perplexity
+from edgemoe.cli.replay import replay
 from edgemoe.cli.run import run
 from edgemoe.cli.tokenize import tokenize
 from edgemoe.errors import EdgemoeError
@@ -31,7 +32,8 @@ def edgemoe() -> None:
     """Run Mixture-of-Experts language models that are larger than the memory."""
 
 
-for command in (run, chat, inspect, logits, tokenize, perplexity, bench, doctor, completion):
+COMMANDS = (run, chat, inspect, logits, tokenize, perplexity, bench, replay, doctor, completion)
+for command in COMMANDS:
     edgemoe.add_command(command)
 
 

@@ -136,6 +136,41 @@ TEST("a pool below one token's demand still hits with the default policy, and ne
   CHECK(cyclic_hits(EvictionPolicy::kLayerAware) > 0.4);
 }
 
+TEST("a protected expert goes only after every other one") {
+  for (const EvictionPolicyName& policy : eviction_policies()) {
+    ExpertCache cache(2, 8, 4 * 4096, policy.policy);
+    cache.protect({0, 0});  // before it is loaded: protection is of the expert, not of the slot
+    for (uint32_t expert = 0; expert < 4; ++expert) use(cache, {0, expert}, 4096);
+    for (int i = 0; i < 5; ++i) {
+      for (uint32_t expert = 1; expert < 4; ++expert) use(cache, {0, expert}, 4096);
+    }
+    for (uint32_t expert = 0; expert < 6; ++expert) use(cache, {1, expert}, 4096);
+    CHECK(cache.state({0, 0}) == ExpertCache::State::kResident);
+    cache.protect({1, 5});
+    cache.clear_protection(0);
+    for (uint32_t expert = 0; expert < 8; ++expert) {
+      for (int i = 0; i < 9; ++i) use(cache, {0, (expert + 1) % 8}, 4096);
+    }
+    CHECK(cache.state({1, 5}) == ExpertCache::State::kResident);
+    for (uint32_t expert = 0; expert < 8; ++expert) cache.protect({0, expert});
+    use(cache, {1, 0}, 4096);  // all are protected: one of them goes
+    CHECK(cache.state({1, 0}) == ExpertCache::State::kResident);
+  }
+}
+
+TEST("a pin that is given up makes its slot the next to go, in the middle of a request") {
+  ExpertCache cache(1, 8, 2 * 4096, EvictionPolicy::kLru);
+  use(cache, {0, 0}, 4096);
+  use(cache, {0, 1}, 4096);
+  cache.pin({0, 0});
+  REQUIRE(cache.reserve({0, 2}, 4096).has_value());
+  CHECK(cache.state({0, 1}) == ExpertCache::State::kAbsent);
+  CHECK(!cache.reserve({0, 3}, 4096));
+  cache.unpin({0, 0});
+  REQUIRE(cache.reserve({0, 3}, 4096).has_value());
+  CHECK(cache.state({0, 0}) == ExpertCache::State::kAbsent);
+}
+
 TEST("a long prompt does not push out what decoding uses") {
   ExpertCache cache(1, 64, 8 * 4096, EvictionPolicy::kLayerAware);
   for (int step = 0; step < 50; ++step) {
@@ -153,6 +188,29 @@ TEST("a long prompt does not push out what decoding uses") {
   for (uint32_t expert = 0; expert < 4; ++expert) {
     CHECK(cache.state({0, expert}) == ExpertCache::State::kResident);
   }
+}
+
+TEST("the paper's rule keeps by frequency over the layers until the layer runs again") {
+  ExpertHistory history;
+  history.uses = 6;
+  const double worth = expert_worth(EvictionPolicy::kPaper, history, 0);
+  CHECK_EQUAL(worth * layer_urgency(EvictionPolicy::kPaper, 1, 12), 6.0);
+  CHECK_EQUAL(worth * layer_urgency(EvictionPolicy::kPaper, 3, 12), 2.0);
+  CHECK_EQUAL(worth * layer_urgency(EvictionPolicy::kPaper, 12, 12), 0.5);
+}
+
+TEST("popularity follows what routing does now and remembers what it always did") {
+  Popularity popularity(3);
+  for (int step = 0; step < 200; ++step) {
+    popularity.begin_step();
+    popularity.record_use(0, step < 190 ? 1.0f : 0.0f);  // long in use, not any more
+    popularity.record_use(1, step < 190 ? 0.0f : 1.0f);  // new
+  }
+  CHECK(popularity[1] > popularity[0]);
+  CHECK(popularity[0] > 10 * popularity[2]);
+  CHECK(popularity[2] <= kUnseenPopularity);
+  for (int step = 0; step < 20; ++step) popularity.begin_step();
+  CHECK(popularity[0] > popularity[1]);  // a short burst is forgotten sooner
 }
 
 TEST("an unknown policy is refused with the list of those that exist") {
