@@ -8,6 +8,7 @@
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
 #include "model/ffn.h"
+#include "model/step_recording.h"
 
 namespace edgemoe {
 namespace {
@@ -78,7 +79,11 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory.expert_pool_bytes)),
       cache(model_file.spec(), memory.context, options.kv_type),
-      model{model_file.spec(), weights, compute, embedding, rope, work, regrouper, store.get()} {}
+      model{model_file.spec(), weights, compute, embedding, rope, work, regrouper, store.get()} {
+  if (!options.trace) return;
+  trace.emplace(step_capacity(model_file.spec(), memory.batch));
+  model.trace = &*trace;
+}
 
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options) {
   constexpr uint32_t kMaxThreads = 1024;
@@ -118,6 +123,30 @@ const char* Engine::level() const noexcept {
 
 std::string_view Engine::io_backend() const noexcept {
   return impl_->store ? impl_->store->backend() : "none";
+}
+
+TraceEvents Engine::take_trace() {
+  const std::lock_guard lock(impl_->mutex);
+  if (!impl_->trace) {
+    throw Error(ErrorCode::kArgument, "this engine records nothing; load it with the option trace");
+  }
+  EventTrace& trace = *impl_->trace;
+  TraceEvents events;
+  events.routing.assign(trace.routing().begin(), trace.routing().end());
+  events.layers.assign(trace.layers().begin(), trace.layers().end());
+  events.complete = trace.complete();
+  trace.clear();
+  return events;
+}
+
+void Engine::set_routing(RouteScript script) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->model.script = &impl_->script.emplace(std::move(script));
+}
+
+void Engine::start_routing_at(uint64_t step) {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->script) impl_->script->start_at(step);
 }
 
 EngineStats Engine::stats() const {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.h"
@@ -26,6 +27,8 @@ struct Engine::Impl {
   Regrouper regrouper;
   std::unique_ptr<ExpertStore> store;  // null for a dense model
   KvCache cache;
+  std::optional<EventTrace> trace;
+  std::optional<RouteScript> script;
   Model model;
 
   std::vector<StepRow> rows;  // of the running step

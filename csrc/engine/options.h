@@ -29,6 +29,7 @@ struct EngineOptions {
   kernels::KvType kv_type = kernels::KvType::kF16;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   ReaderOptions reader;
+  bool trace = false;  // record the events of a step; see Engine::take_trace
 };
 
 // Zero or neutral values switch a rule off. Applied in the order of the fields.

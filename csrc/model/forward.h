@@ -21,7 +21,9 @@ struct Model {
   RopeTable& rope;
   Workspace& work;
   Regrouper& regrouper;
-  ExpertStore* store = nullptr;  // null for a dense model
+  ExpertStore* store = nullptr;         // null for a dense model
+  const RouteScript* script = nullptr;  // of benchmarks; else null
+  EventTrace* trace = nullptr;          // null: nothing is recorded
 };
 
 // Evaluates the rows; the residual stream after the last layer stays in work.x. Asks should_stop
