@@ -38,6 +38,7 @@ class LoadOptions:
     kv_type   one of KV_TYPES
     eviction  one of EVICTION_POLICIES
     io        one of IO_BACKENDS, or "simulated:..." (tests)
+    trace     keep the events of each step for Model.record; takes memory of the budget
     """
 
     memory: str | int = "auto"
@@ -47,6 +48,7 @@ class LoadOptions:
     kv_type: str = "f16"
     eviction: str = "layer-aware"
     io: str = "auto"
+    trace: bool = False
 
     def as_core(self) -> dict[str, object]:
         """The options as the core takes them. Raises ArgumentError for a bad memory size."""

@@ -18,6 +18,7 @@ from edgemoe.cli.logits import logits
 from edgemoe.cli.perplexity import perplexity
 from edgemoe.cli.run import run
 from edgemoe.cli.tokenize import tokenize
+from edgemoe.cli.trace import trace
 from edgemoe.errors import EdgemoeError
 
 EXIT_FAILURE = 1
@@ -31,7 +32,18 @@ def edgemoe() -> None:
     """Run Mixture-of-Experts language models that are larger than the memory."""
 
 
-for command in (run, chat, inspect, logits, tokenize, perplexity, bench, doctor, completion):
+for command in (
+    run,
+    chat,
+    inspect,
+    logits,
+    tokenize,
+    perplexity,
+    bench,
+    trace,
+    doctor,
+    completion,
+):
     edgemoe.add_command(command)
 
 
