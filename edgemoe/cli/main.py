@@ -16,6 +16,7 @@ from edgemoe.cli.doctor import doctor
 from edgemoe.cli.inspect import inspect
 from edgemoe.cli.logits import logits
 from edgemoe.cli.perplexity import perplexity
+from edgemoe.cli.plot import plot
 from edgemoe.cli.run import run
 from edgemoe.cli.tokenize import tokenize
 from edgemoe.cli.trace import trace
@@ -41,6 +42,7 @@ for command in (
     perplexity,
     bench,
     trace,
+    plot,
     doctor,
     completion,
 ):
