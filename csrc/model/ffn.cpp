@@ -184,9 +184,9 @@ void moe_ffn(StepContext& step, uint32_t layer, ExpertStore& store, Regrouper& r
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
   route_rows(step, layer);
   group_by_expert(step);
-  if (step.spec.router.weight_before_ffn) scale_inputs(step);
   auto request = store.request(layer, work.needed_experts);
   record_routing(step, layer, store);
+  if (step.spec.router.weight_before_ffn) scale_inputs(step);  // leaves weights of 1
   // First what is in memory, with the shared expert, while the reads run; then whatever arrives.
   work.jobs.clear();
   if (has_shared) work.jobs.push_back(shared_job(step, weights));
