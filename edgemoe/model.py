@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +18,11 @@ from edgemoe.generation import Generation
 from edgemoe.options import CachePolicy, LoadOptions, PreloadPolicy, Sampling
 from edgemoe.stats import Stats
 from edgemoe.text import ChatTemplate, Tokenizer
+from edgemoe.traces import DECODE, PREFILL
 
 Message = Mapping[str, object]
+# Takes the phase of a step and the events that _core.Engine.take_trace() gave for it.
+StepListener = Callable[[int, Mapping[str, Any]], None]
 
 # Logits that are in memory at a time; the slack of the memory plan covers a few copies.
 _LOGIT_BYTES = 2 << 20
@@ -61,6 +65,7 @@ class _Sequence:
         self._session = _core.Session(engine)
         self._tokens: list[int] = []
         self.owner: object = None  # the generation whose turn it is
+        self.listener: StepListener | None = None
 
     def evaluate(self, tokens: Sequence[int]) -> None:
         """Makes the sequence `tokens`, keeping what it has in common with the one before."""
@@ -74,8 +79,19 @@ class _Sequence:
         del self._tokens[shared:]
         self.append(tokens[shared:])
 
-    def append(self, tokens: Sequence[int]) -> None:
-        self._session.evaluate(np.asarray(tokens, dtype=np.int32))
+    def append(self, tokens: Sequence[int], phase: int = PREFILL) -> None:
+        ids = np.asarray(tokens, dtype=np.int32)
+        if self.listener is None:
+            self._session.evaluate(ids)
+        else:
+            # The engine has room for the events of one step.
+            step = self._engine.plan()["batch"]
+            for first in range(0, len(ids), step):
+                try:
+                    self._session.evaluate(ids[first : first + step])
+                finally:
+                    events = self._engine.take_trace()  # also drops those of a step that failed
+                self.listener(phase, events)
         self._tokens += tokens
 
     def clear(self) -> None:
@@ -131,7 +147,7 @@ class _SampledTokens:
         self._require_turn()
         if len(self._sequence) >= self._context:
             return None
-        self._sequence.append([token])
+        self._sequence.append([token], DECODE)
         return self._choose()
 
 
@@ -259,6 +275,17 @@ class Model:
     def stats(self) -> Stats:
         """Counters since loading and the memory of the process."""
         return Stats.from_core(self._open_engine().stats(), self._plan)
+
+    def record(self, listener: StepListener) -> None:
+        """From now on `listener(phase, events)` gets the events of every step after it.
+
+        phase is traces.PREFILL or DECODE. events has arrays "routing" (position, layer, rank,
+        expert, weight, resident, bytes_read: one element for each expert of each token) and
+        "layers" (position, rows, layer, start_ns, alone_ns, overlap_ns, stall_ns, bytes_read,
+        demands, hits). The model must have been loaded with LoadOptions(trace=True).
+        """
+        self._open_engine().take_trace()  # says so when it was not, and drops what is old
+        self._open_sequence().listener = listener
 
     def tokenize(
         self, text: str, *, add_bos: bool | None = None, parse_special: bool = False

@@ -80,6 +80,7 @@ class LoadOptions:
     look_ahead    layers whose routers are asked early, 0 to 3
     cache_folder  where what is learned about models and devices is kept between runs: "auto" is
                   $EDGEMOE_CACHE, else edgemoe in the user's cache folder; "none" keeps nothing
+    trace     keep the events of each step for Model.record; takes memory of the budget
     """
 
     memory: str | int = "auto"
@@ -92,6 +93,7 @@ class LoadOptions:
     preload: str = PreloadPolicy.name
     look_ahead: int = PreloadPolicy.layers
     cache_folder: str = "auto"
+    trace: bool = False
 
     def as_core(self) -> dict[str, object]:
         """The options as the core takes them. Raises ArgumentError for a bad memory size."""

@@ -1,177 +1,363 @@
-"""Recorded routing: which experts each token used, read from CSV files."""
+"""Traces of a run as CSV files: which experts it used, and where its time went.
+
+docs/traces.md describes both formats. Files come from anywhere, so everything in them is checked;
+errors name the file and the line.
+"""
 
 from __future__ import annotations
 
+import os
 import re
-from array import array
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from edgemoe.errors import ModelFormatError
+from edgemoe.errors import ArgumentError, ModelFormatError, ReadError
 
-# Bounds of what a file may make us allocate; far above any model.
-_MAX_LAYERS = 1024
-_MAX_EXPERTS = 4096
-_MAX_ALL_EXPERTS = 1 << 18
-_MAX_NUMBER = (1 << 32) - 2
-_MAX_LINE_BYTES = 4096
-_UNKNOWN_TOKEN = (1 << 32) - 1
+PREFILL, DECODE = 0, 1
 
-_COLUMNS = ("turn", "phase", "step", "layer", "expert", "token")
-_REQUIRED = _COLUMNS[:-1]
-_LIMITS = {"phase": 1, "layer": _MAX_LAYERS - 1, "expert": _MAX_EXPERTS - 1}
-_HEADER_LIMITS = {"n_layer": _MAX_LAYERS, "n_expert": _MAX_EXPERTS, "n_expert_used": _MAX_EXPERTS}
-_SETTING = re.compile(r"(\w+)=(\S*)")
+ROUTE_COLUMNS = (
+    "turn",
+    "phase",
+    "step",
+    "layer",
+    "slot",
+    "expert",
+    "weight",
+    "residency",
+    "expert_bytes",
+)
+TIMELINE_COLUMNS = (
+    "turn",
+    "phase",
+    "step",
+    "layer",
+    "tokens",
+    "start_seconds",
+    "compute_seconds",
+    "overlap_seconds",
+    "stall_seconds",
+    "bytes_read",
+    "demands",
+    "hits",
+)
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+MAX_LAYERS = 4096
+MAX_EXPERTS = 1 << 16
+_MAX_USED = 1024
+_MAX_FILE_BYTES = 256 << 20
+_MAX_SCRIPT_CELLS = 1 << 28
+# Largest value of each column of whole numbers; columns that are not here hold any finite number.
+_LARGEST = {
+    "turn": (1 << 31) - 1,
+    "phase": 1,
+    "step": (1 << 31) - 1,
+    "layer": MAX_LAYERS - 1,
+    "slot": _MAX_USED - 1,
+    "expert": MAX_EXPERTS - 1,
+    "residency": 1,
+    "expert_bytes": 1 << 50,
+    "tokens": (1 << 31) - 1,
+    "bytes_read": 1 << 50,
+    "demands": (1 << 31) - 1,
+    "hits": (1 << 31) - 1,
+}
+_OPTIONAL = ("weight", "residency", "expert_bytes")
+_HEADER_LIMITS = {"n_layer": MAX_LAYERS, "n_expert": MAX_EXPERTS, "n_expert_used": _MAX_USED}
 
 
 @dataclass(frozen=True)
-class Trace:
-    """One file of recorded routing.
+class RouteTrace:
+    """One element of each array for every expert of every token and layer, in the file's order.
 
-    rows          turn, phase (0 prefill, 1 decode), step, layer, expert, token id
-    expert_bytes  mean size of an expert; 0 where the file does not say
+    phase       0 prefill, 1 decode
+    step        position of the token in its sequence
+    slot        rank of the expert for the token, best first
+    weight      of the expert in the token's sum, or None
+    residency   1 when it was resident as its layer asked for it, or None
+    expert_bytes  bytes that were read for it (0 when none), or None
+    num_layers, num_experts, num_used   of the model: the header's, or 1 + the largest number seen
+    layer_expert_bytes, layer_dense_bytes   the header's, by layer; empty when it does not say
     """
 
-    path: str
-    rows: npt.NDArray[np.uint32]
+    turn: Ints
+    phase: Ints
+    step: Ints
+    layer: Ints
+    slot: Ints
+    expert: Ints
     num_layers: int
     num_experts: int
-    experts_used: int
-    architecture: str
-    expert_bytes: float
+    num_used: int
+    arch: str = ""
+    model: str = ""
+    weight: Floats | None = None
+    residency: Ints | None = None
+    expert_bytes: Ints | None = None
+    layer_expert_bytes: Mapping[int, int] = field(default_factory=dict)
+    layer_dense_bytes: Mapping[int, int] = field(default_factory=dict)
 
-    @property
-    def all_experts(self) -> int:
-        """Experts of all layers that have some."""
-        return len(np.unique(self.rows[:, 3])) * self.num_experts
+
+@dataclass(frozen=True)
+class Timeline:
+    """One element of each array for every layer of every step. Seconds and bytes.
+
+    `tokens` of them were evaluated together, from position `step` on. `compute_seconds` (alone),
+    `overlap_seconds` (computing while experts were read) and `stall_seconds` (waiting for storage)
+    add up to the time that the layer took.
+    """
+
+    turn: Ints
+    phase: Ints
+    step: Ints
+    layer: Ints
+    tokens: Ints
+    start_seconds: Floats
+    compute_seconds: Floats
+    overlap_seconds: Floats
+    stall_seconds: Floats
+    bytes_read: Ints
+    demands: Ints
+    hits: Ints
+
+
+def _fail(path: str, line: int, problem: str) -> NoReturn:
+    raise ModelFormatError(f"{path}:{line}: {problem}")
+
+
+def _read_lines(path: str) -> list[str]:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ReadError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > _MAX_FILE_BYTES:
+        raise ArgumentError(
+            f"{path}: is larger than {_MAX_FILE_BYTES >> 20} MiB; cut the trace to fewer steps"
+        )
+    nul = data.find(b"\0")
+    try:
+        if nul >= 0:
+            raise UnicodeDecodeError("utf-8", data, nul, nul + 1, "a zero byte")
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        _fail(path, line, "this is not text; a trace is a CSV file")
+    return [line.rstrip("\r") for line in text.split("\n")]
+
+
+class _Table:
+    """A CSV file with comments before its column names: the comments, and columns of numbers."""
+
+    def __init__(self, path: str, kind: str, columns: Sequence[str]) -> None:
+        self.path = path
+        lines = _read_lines(path)
+        at = next((i for i, line in enumerate(lines) if line.strip() and line[0] != "#"), None)
+        if at is None:
+            _fail(path, len(lines), f"there are no column names; a {kind} has {columns[0]}, ...")
+        self.comments = [(i + 1, line[1:].strip()) for i, line in enumerate(lines[:at]) if line]
+        self._check_version(kind)
+        self._names = [name.strip() for name in lines[at].split(",")]
+        for name in columns:
+            count = self._names.count(name)
+            if count > 1:
+                _fail(path, at + 1, f"column {name!r} comes {count} times")
+            if count == 0 and name not in _OPTIONAL:
+                _fail(path, at + 1, f"column {name!r} is missing; is this a {kind}?")
+        self._wanted = [name for name in columns if name in self._names]
+        # Numbers of the lines that hold rows, and those lines.
+        self._numbers = [
+            i for i, line in enumerate(lines[at + 1 :], at + 2) if line.strip() and line[0] != "#"
+        ]
+        if not self._numbers:
+            _fail(path, at + 1, "there are no rows after the column names")
+        self._values = self._parse([lines[number - 1] for number in self._numbers])
+
+    def _check_version(self, kind: str) -> None:
+        word = kind.replace(" ", "_")
+        for number, comment in self.comments:
+            match = re.match(r"(\w+) v(\d+)$", comment)
+            if match and match[1] != word:
+                _fail(self.path, number, f"this is a {match[1].replace('_', ' ')}, not a {kind}")
+            if match and match[2] != "1":
+                _fail(self.path, number, f"version {match[2]} of the format is not known; 1 is")
+
+    def _parse(self, rows: list[str]) -> Floats:
+        indices = [self._names.index(name) for name in self._wanted]
+        # Columns that we do not know may hold anything.
+        only = None if len(indices) == len(self._names) else indices
+        try:
+            values = np.loadtxt(
+                rows, delimiter=",", comments=None, ndmin=2, dtype=np.float64, usecols=only
+            )
+        except (ValueError, OverflowError):
+            self._find_bad_row(rows, indices)
+        if only is None:
+            if values.shape[1] != len(self._names):
+                self._find_bad_row(rows, indices)
+            values = values[:, indices]
+        return values
+
+    def _find_bad_row(self, rows: list[str], indices: list[int]) -> NoReturn:
+        for number, row in zip(self._numbers, rows, strict=True):
+            cells = row.split(",")
+            if len(cells) != len(self._names):
+                wanted = len(self._names)
+                _fail(self.path, number, f"{len(cells)} values for {wanted} columns")
+            for index in indices:
+                try:
+                    float(cells[index])
+                except ValueError:
+                    name = self._names[index]
+                    _fail(self.path, number, f"{name} is {cells[index][:40]!r}, not a number")
+        _fail(self.path, self._numbers[0], "the rows cannot be read as numbers")
+
+    def fail_at(self, row: int, problem: str) -> NoReturn:
+        _fail(self.path, self._numbers[row], problem)
+
+    def has(self, name: str) -> bool:
+        return name in self._wanted
+
+    def numbers(self, name: str) -> Floats:
+        """A column of finite numbers."""
+        values = self._values[:, self._wanted.index(name)]
+        bad = ~np.isfinite(values)
+        if bad.any():
+            self.fail_at(int(bad.argmax()), f"{name} is not a finite number")
+        return values
+
+    def counts(self, name: str) -> Ints:
+        """A column of whole numbers from 0 to the largest that makes sense for it."""
+        values = self.numbers(name)
+        largest = _LARGEST[name]
+        bad = (values < 0) | (values > largest) | (values != np.floor(values))
+        if bad.any():
+            row = int(bad.argmax())
+            self.fail_at(row, f"{name} is {values[row]:g}; a whole number up to {largest} is meant")
+        return values.astype(np.int64)
+
+    def durations(self, name: str) -> Floats:
+        values = self.numbers(name)
+        if (values < 0).any():
+            self.fail_at(int((values < 0).argmax()), f"{name} is negative")
+        return values
 
 
 @dataclass
-class _Reader:
-    path: str
-    line: int = 0
-    header: dict[str, int] = field(default_factory=dict)
-    architecture: str = ""
-    layer_bytes: dict[int, int] = field(default_factory=dict)
-    positions: dict[str, int] = field(default_factory=dict)  # of the columns in a row
-    fields: int = 0
-    values: array[int] = field(default_factory=lambda: array("L"))
-    # Of the row before: everything but expert and token; and the experts of that group.
-    group: tuple[int, ...] = ()
-    experts: set[int] = field(default_factory=set)
+class _RouteHeader:
+    arch: str = ""
+    model: str = ""
+    counts: dict[str, int] = field(default_factory=dict)
+    expert_bytes: dict[int, int] = field(default_factory=dict)
+    dense_bytes: dict[int, int] = field(default_factory=dict)
 
-    def fail(self, problem: str) -> NoReturn:
-        raise ModelFormatError(f"{self.path}:{self.line}: {problem}")
 
-    def number(self, name: str, text: str, most: int) -> int:
-        text = text.strip()
-        if not (text.isascii() and text.isdigit()):
-            self.fail(f"{name} is {text[:40]!r}, not a whole number")
-        if len(text) > 20 or int(text) > most:
-            self.fail(f"{name} is {text[:40]}; at most {most} is possible")
+def _route_header(table: _Table) -> _RouteHeader:
+    header = _RouteHeader()
+
+    def count(line: int, name: str, text: str, largest: int) -> int:
+        if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) > largest:
+            _fail(table.path, line, f"{name}={text[:40]}: a number up to {largest} is meant")
         return int(text)
 
-    def lines(self, file: BinaryIO) -> Iterator[str]:
-        while data := file.readline(_MAX_LINE_BYTES):
-            self.line += 1
-            if len(data) == _MAX_LINE_BYTES and not data.endswith(b"\n"):
-                self.fail(f"the line is longer than {_MAX_LINE_BYTES} bytes; is this a trace?")
-            yield data.decode("utf-8", "replace").strip()
-
-    def comment(self, text: str) -> None:
-        settings = dict(_SETTING.findall(text))
-        self.architecture = settings.get("arch", self.architecture)
-        for name, most in _HEADER_LIMITS.items():
-            if name in settings:
-                self.header[name] = self.number(name, settings[name], most)
-        if "layer" in settings and "expert_bytes" in settings:
-            layer = self.number("layer", settings["layer"], _MAX_LAYERS - 1)
-            size = self.number("expert_bytes", settings["expert_bytes"], 1 << 50)
-            self.layer_bytes[layer] = size
-
-    def columns(self, text: str) -> None:
-        names = [name.strip() for name in text.split(",")]
-        missing = [name for name in _REQUIRED if name not in names]
-        if missing:
-            self.fail(f"no column {', '.join(missing)}; the first line names the columns")
-        self.fields = len(names)
-        self.positions = {name: names.index(name) for name in _COLUMNS if name in names}
-
-    def row(self, text: str) -> None:
-        parts = text.split(",")
-        if len(parts) != self.fields:
-            self.fail(f"{len(parts)} fields; the columns are {self.fields}")
-        row = {
-            name: self.number(name, parts[position], _LIMITS.get(name, _MAX_NUMBER))
-            for name, position in self.positions.items()
-        }
-        for name, limit in (("layer", "n_layer"), ("expert", "n_expert")):
-            if limit in self.header and row[name] >= self.header[limit]:
-                self.fail(f"{name} is {row[name]}, but the model has {self.header[limit]}")
-        self.check_order(row)
-        self.values.extend(row.get(name, _UNKNOWN_TOKEN) for name in _COLUMNS)
-
-    def check_order(self, row: dict[str, int]) -> None:
-        """Tokens follow each other: layer by layer in a prompt, token by token in decoding."""
-        group = (row["turn"], row["phase"], row["step"], row["layer"])
-        if group != self.group:
-            self.experts.clear()
-            if self.group:
-                turn, phase, step, layer = self.group
-                if row["turn"] < turn:
-                    self.fail(f"turn {row['turn']} comes after turn {turn}")
-                same_part = (row["turn"], row["phase"]) == (turn, phase)
-                if same_part and row["step"] < step and (phase == 1 or row["layer"] == layer):
-                    self.fail(f"step {row['step']} comes after step {step}")
-                if same_part and phase == 1 and row["step"] == step and row["layer"] < layer:
-                    self.fail(f"layer {row['layer']} comes after layer {layer} of the same step")
-            self.group = group
-        if row["expert"] in self.experts:
-            self.fail(f"expert {row['expert']} is there twice for one token and layer")
-        self.experts.add(row["expert"])
+    for line, comment in table.comments:
+        fields = dict(re.findall(r"(\w+)=(\S*)", comment))
+        if "layer" in fields:
+            layer = count(line, "layer", fields["layer"], MAX_LAYERS - 1)
+            for name, found in (
+                ("expert_bytes", header.expert_bytes),
+                ("dense_bytes", header.dense_bytes),
+            ):
+                if name in fields:
+                    found[layer] = count(line, name, fields[name], _LARGEST["expert_bytes"])
+            continue
+        for name, largest in _HEADER_LIMITS.items():
+            if name in fields:
+                header.counts[name] = count(line, name, fields[name], largest)
+        header.arch = fields.get("arch", header.arch)
+        # The name may have spaces in it.
+        named = re.match(r"model=(.*?)(?: arch=| n_layer=|$)", comment)
+        if named:
+            header.model = named[1]
+    return header
 
 
-def read_trace(path: str | Path) -> Trace:
-    """Reads a trace: comments with the model's header, a line of column names, then rows.
+def read_trace(path: str | os.PathLike[str]) -> RouteTrace:
+    """Reads a route trace. Columns may come in any order; weight, residency and expert_bytes may be
+    missing, and so may the comments.
 
-    Raises ModelFormatError naming file and line, and OSError when the file cannot be read.
+    Raises ReadError when the file cannot be read, ModelFormatError naming file and line when it is
+    no route trace or has a value that makes no sense, ArgumentError when it is too large.
     """
-    reader = _Reader(str(path))
-    with open(path, "rb") as file:
-        for text in reader.lines(file):
-            if not text:
-                continue
-            if text.startswith("#"):
-                reader.comment(text)
-            elif not reader.positions:
-                reader.columns(text)
-            else:
-                reader.row(text)
-    rows = np.array(reader.values, dtype=np.uint32).reshape(-1, len(_COLUMNS))
-    if len(rows) == 0:
-        raise ModelFormatError(
-            f"{path}: no rows; a trace is a CSV file with {', '.join(_REQUIRED)}"
-        )
-    num_layers = reader.header.get("n_layer", int(rows[:, 3].max()) + 1)
-    num_experts = reader.header.get("n_expert", int(rows[:, 4].max()) + 1)
-    if num_layers * num_experts > _MAX_ALL_EXPERTS:
-        raise ModelFormatError(
-            f"{path}: {num_layers} layers of {num_experts} experts; "
-            f"at most {_MAX_ALL_EXPERTS} experts are possible"
-        )
-    sizes = [reader.layer_bytes[layer] for layer in set(rows[:, 3]) & reader.layer_bytes.keys()]
-    groups = np.unique(rows[:, :4], axis=0, return_counts=True)[1]
-    return Trace(
-        path=str(path),
-        rows=rows,
-        num_layers=num_layers,
-        num_experts=num_experts,
-        experts_used=reader.header.get("n_expert_used", int(groups.max())),
-        architecture=reader.architecture,
-        expert_bytes=sum(sizes) / len(sizes) if sizes else 0.0,
+    table = _Table(os.fspath(path), "route trace", ROUTE_COLUMNS)
+    header = _route_header(table)
+    ints = {name: table.counts(name) for name in ROUTE_COLUMNS[:6]}
+    sizes = {}
+    for column, name in (("layer", "n_layer"), ("expert", "n_expert"), ("slot", "n_expert_used")):
+        seen = int(ints[column].max())
+        sizes[name] = header.counts.get(name, seen + 1)
+        if seen >= sizes[name]:
+            table.fail_at(
+                int(ints[column].argmax()),
+                f"{column} is {seen}; the header says {name}={sizes[name]}",
+            )
+    return RouteTrace(
+        **ints,
+        num_layers=sizes["n_layer"],
+        num_experts=sizes["n_expert"],
+        num_used=sizes["n_expert_used"],
+        arch=header.arch,
+        model=header.model,
+        weight=table.numbers("weight") if table.has("weight") else None,
+        residency=table.counts("residency") if table.has("residency") else None,
+        expert_bytes=table.counts("expert_bytes") if table.has("expert_bytes") else None,
+        layer_expert_bytes=header.expert_bytes,
+        layer_dense_bytes=header.dense_bytes,
     )
+
+
+def read_timeline(path: str | os.PathLike[str]) -> Timeline:
+    """Reads a layer timeline. Errors as those of read_trace."""
+    table = _Table(os.fspath(path), "layer timeline", TIMELINE_COLUMNS)
+    columns: dict[str, Any] = {
+        name: table.counts(name) if name in _LARGEST else table.durations(name)
+        for name in TIMELINE_COLUMNS
+    }
+    if (columns["tokens"] == 0).any():
+        table.fail_at(int((columns["tokens"] == 0).argmax()), "tokens is 0")
+    return Timeline(**columns)
+
+
+def route_script(trace: RouteTrace, phase: int | None = None) -> npt.NDArray[np.int32]:
+    """The trace's experts as [steps, layers, ranks], -1 where a step has fewer ranks.
+
+    Steps and layers that the trace does not name are left out. A step without a layer that others
+    have takes the experts of the step before (or else after) it. With `phase`, only that phase's
+    steps, or all when there are none.
+
+    Raises ArgumentError when the table would be too large.
+    """
+    chosen = np.ones(len(trace.step), bool) if phase is None else trace.phase == phase
+    if not chosen.any():
+        chosen[:] = True
+    turn_and_step = (trace.turn[chosen] << 32) | trace.step[chosen]
+    steps, step_index = np.unique(turn_and_step, return_inverse=True)
+    layers, layer_index = np.unique(trace.layer[chosen], return_inverse=True)
+    ranks = int(trace.slot[chosen].max()) + 1
+    if len(steps) * len(layers) * ranks > _MAX_SCRIPT_CELLS:
+        raise ArgumentError(
+            f"{len(steps)} steps x {len(layers)} layers x {ranks} ranks are too many to route by"
+        )
+    script = np.full((len(steps), len(layers), ranks), -1, dtype=np.int32)
+    script[step_index, layer_index, trace.slot[chosen]] = trace.expert[chosen]
+    for layer in range(len(layers)):
+        known = np.flatnonzero((script[:, layer] >= 0).any(axis=1))
+        before = np.searchsorted(known, np.arange(len(steps)), side="right") - 1
+        script[:, layer] = script[known[np.maximum(before, 0)], layer]
+    return script

@@ -48,6 +48,30 @@ Floats logits(Session& session, const Engine& engine, uint32_t first, uint32_t c
   return out;
 }
 
+py::dict take_trace(Engine& engine) {
+  TraceEvents events;
+  {
+    const py::gil_scoped_release released;
+    events = engine.take_trace();
+  }
+  py::dict dict;
+  dict["routing"] = py::array_t<RoutingEvent>(static_cast<py::ssize_t>(events.routing.size()),
+                                              events.routing.data());
+  dict["layers"] =
+      py::array_t<LayerEvent>(static_cast<py::ssize_t>(events.layers.size()), events.layers.data());
+  dict["complete"] = events.complete;
+  return dict;
+}
+
+void set_routing(Engine& engine, const Tokens& experts) {
+  if (experts.ndim() != 3) {
+    throw Error(ErrorCode::kArgument, "routing must be [steps, layers, ranks]");
+  }
+  const auto size = [&](py::ssize_t axis) { return static_cast<size_t>(experts.shape(axis)); };
+  engine.set_routing(
+      RouteScript({experts.data(), experts.data() + experts.size()}, {size(0), size(1), size(2)}));
+}
+
 SamplingOptions sampling_from(const py::dict& values) {
   SamplingOptions options;
   for (const auto& [key_object, value] : values) {
@@ -158,6 +182,9 @@ void bind_sampler(py::module_& module) {
 }  // namespace
 
 void bind_engine(py::module_& module) {
+  PYBIND11_NUMPY_DTYPE(RoutingEvent, bytes_read, position, expert, weight, layer, rank, resident);
+  PYBIND11_NUMPY_DTYPE(LayerEvent, start_ns, alone_ns, overlap_ns, stall_ns, bytes_read, position,
+                       rows, layer, demands, hits);
   py::class_<Engine>(module, "Engine")
       .def(py::init([](const ModelFile& file, const py::dict& options) {
              const EngineOptions engine_options = options_from(options);
@@ -167,6 +194,8 @@ void bind_engine(py::module_& module) {
            py::arg("file"), py::arg("options"), py::keep_alive<1, 2>())
       .def("plan", [](const Engine& engine) { return dict_of(engine.memory_plan()); })
       .def("stats", [](const Engine& engine) { return dict_of(engine.stats()); })
+      .def("take_trace", take_trace)
+      .def("set_routing", set_routing, py::arg("experts"))
       .def_property_readonly("level", &Engine::level)
       .def_property_readonly("io",
                              [](const Engine& engine) { return std::string(engine.io_backend()); })

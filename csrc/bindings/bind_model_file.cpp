@@ -1,5 +1,6 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <map>
 
 #include "base/units.h"
@@ -73,6 +74,24 @@ py::list experts_of(const ModelFile& file) {
   return layers;
 }
 
+// Bytes of one expert (the mean where they differ) and of the dense weights, of every layer.
+py::list layer_bytes_of(const ModelFile& file) {
+  py::list layers;
+  const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
+  for (uint32_t layer = 0; layer < file.spec().num_layers; ++layer) {
+    uint64_t expert_bytes = 0;
+    for (uint32_t expert = 0; layout.is_moe(layer) && expert < layout.num_experts(); ++expert) {
+      expert_bytes += layout.place(layer, expert).weight_bytes;
+    }
+    uint64_t dense_bytes = 0;
+    for (const BoundTensor& tensor : file.tensors().layers[layer].dense) {
+      dense_bytes += tensor ? tensor.info->bytes : 0;
+    }
+    layers.append(py::make_tuple(expert_bytes / std::max(1u, layout.num_experts()), dense_bytes));
+  }
+  return layers;
+}
+
 // Bytes of all tensors by type.
 std::map<std::string, uint64_t> bytes_by_type(const ModelFile& file) {
   std::map<std::string, uint64_t> bytes;
@@ -95,6 +114,7 @@ void bind_model_file(py::module_& module) {
            py::arg("path"))
       .def("spec", spec_of)
       .def("experts", experts_of)
+      .def("layer_bytes", layer_bytes_of)
       .def("bytes_by_type", bytes_by_type)
       .def("plan",
            [](const ModelFile& file, const py::dict& options) {

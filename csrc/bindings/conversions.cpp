@@ -64,6 +64,8 @@ EngineOptions options_from(const py::dict& values) {
     } else if (key == "io") {
       options.reader.backend = value.cast<std::string>();
       access_for_backend(options.reader.backend);
+    } else if (key == "trace") {
+      options.trace = value.cast<bool>();
     } else {
       throw Error(ErrorCode::kArgument, "unknown option '" + key + "'");
     }

@@ -9,6 +9,7 @@
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
 #include "model/ffn.h"
+#include "model/step_recording.h"
 
 namespace edgemoe {
 namespace {
@@ -98,7 +99,12 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
             regrouper,
             store.get(),
             options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead},
-      cache_folder(options.cache_folder) {}
+      cache_folder(options.cache_folder) {
+  if (options.trace) {
+    trace.emplace(step_capacity(model_file.spec(), memory.batch));
+    model.trace = &*trace;
+  }
+}
 
 Engine::Impl::~Impl() {
   stop_warm_up = true;
@@ -167,6 +173,30 @@ const char* Engine::level() const noexcept {
 
 std::string_view Engine::io_backend() const noexcept {
   return impl_->store ? impl_->store->backend() : "none";
+}
+
+TraceEvents Engine::take_trace() {
+  const std::lock_guard lock(impl_->mutex);
+  if (!impl_->trace) {
+    throw Error(ErrorCode::kArgument, "this engine records nothing; load it with the option trace");
+  }
+  EventTrace& trace = *impl_->trace;
+  TraceEvents events;
+  events.routing.assign(trace.routing().begin(), trace.routing().end());
+  events.layers.assign(trace.layers().begin(), trace.layers().end());
+  events.complete = trace.complete();
+  trace.clear();
+  return events;
+}
+
+void Engine::set_routing(RouteScript script) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->model.script = &impl_->script.emplace(std::move(script));
+}
+
+void Engine::start_routing_at(uint64_t step) {
+  const std::lock_guard lock(impl_->mutex);
+  if (impl_->script) impl_->script->start_at(step);
 }
 
 EngineStats Engine::stats() const {

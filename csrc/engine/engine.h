@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "engine/model_file.h"
+#include "experts/event_trace.h"
 #include "experts/expert_store.h"
+#include "model/route_script.h"
 
 namespace edgemoe {
 
@@ -28,6 +30,13 @@ struct EngineStats {
   uint64_t peak_resident_bytes = 0;  // VmHWM
 };
 
+// See EventTrace.
+struct TraceEvents {
+  std::vector<RoutingEvent> routing;
+  std::vector<LayerEvent> layers;
+  bool complete = true;
+};
+
 class Engine {
  public:
   // Loads the dense weights and sets the store up. Errors: those of ModelFile; kBudget with the
@@ -42,6 +51,16 @@ class Engine {
   const ModelSpec& spec() const noexcept;
   const MemoryPlan& memory_plan() const noexcept;
   EngineStats stats() const;
+  // The events since the last call, for an engine loaded with EngineOptions::trace. There is room
+  // for those of one step (of memory_plan().batch rows): take them after each, or the rest is
+  // dropped and they are not complete. Errors: kArgument without that option.
+  TraceEvents take_trace();
+
+  // For benchmarks: from now on the script chooses the experts, not the router.
+  void set_routing(RouteScript script);
+  // The step of the script that the session's position 0 takes; nothing without a script.
+  void start_routing_at(uint64_t step);
+
   const char* level() const noexcept;  // of the kernels
   std::string_view io_backend() const noexcept;
 

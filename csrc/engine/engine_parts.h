@@ -5,6 +5,7 @@
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <optional>
 #include <vector>
 
 #include "engine/engine.h"
@@ -32,6 +33,8 @@ struct Engine::Impl {
   Regrouper regrouper;
   std::unique_ptr<ExpertStore> store;  // null for a dense model
   KvCache cache;
+  std::optional<EventTrace> trace;
+  std::optional<RouteScript> script;
   Model model;
 
   std::vector<StepRow> rows;  // of the running step

@@ -10,6 +10,7 @@
 #include "model/regrouper.h"
 #include "model/rope_table.h"
 #include "model/spec_reader.h"
+#include "model/step_recording.h"
 #include "model/workspace.h"
 
 namespace edgemoe {
@@ -21,6 +22,7 @@ constexpr uint64_t kSlackBytes = 24 * kMiB;
 constexpr uint64_t kPageTableShare = 512;
 constexpr uint64_t kThreadBytes = 256 * kKiB;  // touched stack, per thread
 constexpr uint64_t kReaderBytes = 8 * kMiB;    // I/O threads, rings, bounce buffers
+constexpr uint64_t kTraceCopies = 3;           // the trace, what was taken from it, in Python
 constexpr uint64_t kLogitCopies = 4;           // in C++, Python and the sampler's candidates
 
 constexpr uint32_t kLeastBatch = 8;
@@ -71,7 +73,10 @@ class Planner {
 
  private:
   uint64_t scratch(uint32_t batch) const {
-    return Workspace::bytes(spec_, batch, plan_.num_threads) + RopeTable::bytes(spec_, batch) +
+    const uint64_t trace =
+        options_.trace ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) : 0;
+    return trace + Workspace::bytes(spec_, batch, plan_.num_threads) +
+           RopeTable::bytes(spec_, batch) +
            Regrouper::scratch_bytes(longest_row_bytes(gguf_), plan_.num_threads) +
            kLogitCopies * spec_.vocab_size * sizeof(float) + plan_.num_threads * kThreadBytes +
            kReaderBytes + kSlackBytes;

@@ -6,6 +6,7 @@
 
 #include "model/gated_network.h"
 #include "model/look_ahead.h"
+#include "model/step_recording.h"
 
 namespace edgemoe {
 namespace {
@@ -18,10 +19,14 @@ void route_rows(StepContext& step, uint32_t layer) {
   step.compute.multiply(weights.router, weights.router_bias, work.width_rows, work.router_logits,
                         router.num_experts);
   for (size_t row = 0; row < rows; ++row) {
+    const std::span routed(work.routed.data() + row * router.num_used, router.num_used);
+    if (step.script != nullptr) {
+      step.script->route(step.rows[row].position, layer, router.num_experts, routed);
+      continue;
+    }
     route(router, step.compute.table(),
           {work.router_logits + row * router.num_experts, router.num_experts},
-          weights.selection_bias, {work.selection, router.num_experts},
-          {work.routed.data() + row * router.num_used, router.num_used});
+          weights.selection_bias, {work.selection, router.num_experts}, routed);
   }
 }
 
@@ -185,18 +190,24 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
   route_rows(step, layer);
   group_by_expert(step);
-  if (step.spec.router.weight_before_ffn) scale_inputs(step);
   auto request = supply.store.request(layer, work.needed_experts);
+  record_routing(step, layer, supply.store);
   look_ahead(step, layer, supply.look_ahead, supply.store);
+  if (step.spec.router.weight_before_ffn) scale_inputs(step);  // leaves weights of 1
   // First what is in memory, with the shared expert, while the reads run; then whatever arrives.
   work.jobs.clear();
   if (has_shared) work.jobs.push_back(shared_job(step, weights));
   std::span<const ReadyExpert> ready = request.next(Wait::kNo);
+  size_t missing = work.needed_experts.size();
   do {
+    missing -= ready.size();
     for (const ReadyExpert& expert : ready) {
       work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
-    compute_networks(step, work.jobs);
+    {
+      const OverlapScope overlap(step.trace, missing > 0);
+      compute_networks(step, work.jobs);
+    }
     work.jobs.clear();
     ready = request.next(Wait::kAtLeastOne);
   } while (!ready.empty());

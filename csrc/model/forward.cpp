@@ -52,9 +52,14 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
   if (model.store != nullptr) model.store->begin_step(phase);
   embed(model, rows);
 
-  StepContext step{model.spec, model.weights, model.compute, model.rope, model.work, rows};
+  StepContext step{model.spec, model.weights, model.compute, model.rope,
+                   model.work, rows,          model.script,  model.trace};
   for (uint32_t layer = 0; layer < model.spec.num_layers; ++layer) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
+    if (model.trace != nullptr) {
+      model.trace->begin_layer(layer, rows[0].position, static_cast<uint32_t>(rows.size()),
+                               model.store);
+    }
     const LayerWeights& weights = model.weights.layer(layer);
     norm_rows(model, weights.attention_norm, weights.attention_norm_bias, rows.size());
     attend(step, layer);
@@ -66,6 +71,7 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
       dense_ffn(step, layer);
     }
     add_branch(model, rows.size());
+    if (model.trace != nullptr) model.trace->end_layer(model.store);
   }
 }
 

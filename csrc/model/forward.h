@@ -21,8 +21,10 @@ struct Model {
   RopeTable& rope;
   Workspace& work;
   Regrouper& regrouper;
-  ExpertStore* store = nullptr;  // null for a dense model
-  uint32_t look_ahead = 0;       // layers whose routers are asked early
+  ExpertStore* store = nullptr;         // null for a dense model
+  uint32_t look_ahead = 0;              // layers whose routers are asked early
+  const RouteScript* script = nullptr;  // of benchmarks; else null
+  EventTrace* trace = nullptr;          // null: nothing is recorded
 };
 
 // Evaluates the rows, of that phase; the residual stream after the last layer stays in work.x. Asks

@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <span>
 
+#include "experts/event_trace.h"
 #include "model/compute.h"
 #include "model/kv_cache.h"
 #include "model/model_spec.h"
 #include "model/model_weights.h"
 #include "model/rope_table.h"
+#include "model/route_script.h"
 #include "model/workspace.h"
 
 namespace edgemoe {
@@ -30,6 +32,8 @@ struct StepContext {
   const RopeTable& rope;
   Workspace& work;
   std::span<const StepRow> rows;
+  const RouteScript* script = nullptr;  // routes in place of the router
+  EventTrace* trace = nullptr;          // null: nothing is recorded
 };
 
 }  // namespace edgemoe

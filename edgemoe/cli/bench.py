@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -10,10 +11,32 @@ import click
 
 from edgemoe import _core
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
+from edgemoe.errors import ArgumentError
 from edgemoe.sizes import format_size
+from edgemoe.traces import DECODE, PREFILL, RouteTrace, read_trace, route_script
+
+
+class _Routing:
+    """A trace that routes the tests in place of the model's router. Made before the engine plans:
+    what it holds counts, and the engine's copy is smaller than the trace, which is dropped for it.
+    """
+
+    def __init__(self, path: str, model: str) -> None:
+        if not _core.ModelFile(model).spec()["experts"]:
+            raise ArgumentError(f"{model}: the model has no experts; there is nothing to route")
+        self._trace: RouteTrace | None = read_trace(path)
+        phases = {"prefill": PREFILL, "decode": DECODE}
+        self._scripts = {test: route_script(self._trace, phases[test]) for test in phases}
+        _core.return_freed_memory()
+
+    def apply(self, engine: _core.Engine, test: str) -> None:
+        self._trace = None
+        engine.set_routing(self._scripts[test])
 
 
 def _measure(values: dict[str, Any]) -> dict[str, Any]:
+    path = values["routing"]
+    routing = None if path is None else _Routing(path, values["model"])
     if values["depth"] > 0 and values["context"] == 0:
         values["context"] = values["depth"] + max(values["prompt_tokens"], values["max_tokens"])
     options = load_options_from(values).as_core()
@@ -21,23 +44,21 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
     # Measured before the model takes its memory.
     bandwidth = _core.bandwidth(file, options)
     engine = _core.Engine(file, options)
-    tests = (("prefill", values["prompt_tokens"]), ("decode", values["max_tokens"]))
-    results = [
-        _core.benchmark(
-            engine,
-            file,
-            {
-                "test": test,
-                "num_tokens": count,
-                "depth": values["depth"],
-                "repetitions": values["repetitions"],
-            },
-            bandwidth["memory"],
-            bandwidth["storage"],
+    results = []
+    for test, count in (("prefill", values["prompt_tokens"]), ("decode", values["max_tokens"])):
+        if count == 0:
+            continue
+        if routing is not None:
+            routing.apply(engine, test)
+        chosen = {
+            "test": test,
+            "num_tokens": count,
+            "depth": values["depth"],
+            "repetitions": values["repetitions"],
+        }
+        results.append(
+            _core.benchmark(engine, file, chosen, bandwidth["memory"], bandwidth["storage"])
         )
-        for test, count in tests
-        if count > 0
-    ]
     return {
         "results": results,
         "memory": {
@@ -48,6 +69,7 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
         "threads": engine.plan()["threads"],
         "io": engine.io,
         "bandwidth": bandwidth,
+        **({} if path is None else {"routing": os.path.basename(path)}),
     }
 
 
@@ -68,6 +90,7 @@ def _print(report: dict[str, Any]) -> None:
     print(
         f"level {report['level']}, {report['threads']} threads, io {report['io']}, "
         f"{format_size(memory['peak_bytes'])} of {format_size(memory['budget_bytes'])} memory used"
+        + (f", routing from {report['routing']}" if "routing" in report else "")
     )
 
 
@@ -96,6 +119,13 @@ def _print(report: dict[str, Any]) -> None:
     default=0,
     show_default=True,
     help="Tokens in the context before the measured ones; the context is made to hold them.",
+)
+@click.option(
+    "--routing",
+    type=click.Path(),
+    metavar="TRACE.csv",
+    help="Experts are those of this trace instead of the router's: expert locality of a real run "
+    "on random weights. Prefill takes its prefill tokens, decode those that it decoded.",
 )
 @click.option("-r", "--repetitions", type=click.IntRange(1), default=3, show_default=True)
 @load_options()

@@ -16,9 +16,11 @@ from edgemoe.cli.doctor import doctor
 from edgemoe.cli.inspect import inspect
 from edgemoe.cli.logits import logits
 from edgemoe.cli.perplexity import perplexity
+from edgemoe.cli.plot import plot
 from edgemoe.cli.replay import replay
 from edgemoe.cli.run import run
 from edgemoe.cli.tokenize import tokenize
+from edgemoe.cli.trace import trace
 from edgemoe.errors import EdgemoeError
 
 EXIT_FAILURE = 1
@@ -32,8 +34,20 @@ def edgemoe() -> None:
     """Run Mixture-of-Experts language models that are larger than the memory."""
 
 
-COMMANDS = (run, chat, inspect, logits, tokenize, perplexity, bench, replay, doctor, completion)
-for command in COMMANDS:
+for command in (
+    run,
+    chat,
+    inspect,
+    logits,
+    tokenize,
+    perplexity,
+    bench,
+    trace,
+    plot,
+    replay,
+    doctor,
+    completion,
+):
     edgemoe.add_command(command)
 
 

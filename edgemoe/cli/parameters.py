@@ -184,4 +184,5 @@ def sampling_options(command: Command) -> Command:
 
 def load_options_from(values: dict[str, Any]) -> LoadOptions:
     """Takes the values of load_options() out of a command's arguments."""
-    return LoadOptions(**{name: values[name] for name in LoadOptions.__dataclass_fields__})
+    names = [name for name in LoadOptions.__dataclass_fields__ if name in values]
+    return LoadOptions(**{name: values[name] for name in names})

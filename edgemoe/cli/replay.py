@@ -14,7 +14,7 @@ from edgemoe.cli.parameters import _Parameter
 from edgemoe.errors import ArgumentError
 from edgemoe.options import EVICTION_POLICIES
 from edgemoe.sizes import parse_size
-from edgemoe.traces import Trace, read_trace
+from edgemoe.routing import Trace, read_trace
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _EXPERTS = re.compile(r"(\d+)x")

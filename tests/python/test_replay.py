@@ -12,7 +12,7 @@ from conftest import Run
 
 from edgemoe.errors import ModelFormatError
 from edgemoe.options import EVICTION_POLICIES
-from edgemoe.traces import read_trace
+from edgemoe.routing import read_trace
 
 LAYERS, EXPERTS, USED = 6, 16, 2
 HEAD = (
