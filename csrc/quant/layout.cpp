@@ -20,12 +20,12 @@ constexpr PackedField kQ3_KFields[] = {{108, 2, 2}, {96, 12, 1}, {0, 32, 8}, {32
 constexpr PackedField kQ4_KFields[] = {{0, 2, 2}, {2, 2, 2}, {4, 12, 1}, {16, 128, 8}};
 constexpr PackedField kQ5_KFields[] = {{0, 2, 2}, {2, 2, 2}, {4, 12, 1}, {16, 32, 8}, {48, 128, 8}};
 constexpr PackedField kQ6_KFields[] = {{208, 2, 2}, {192, 16, 1}, {0, 128, 8}, {128, 64, 8}};
-constexpr PackedField kIQ2_XXSFields[] = {{0, 2, 2}, {2, 64, 8}};
-constexpr PackedField kIQ2_XSFields[] = {{0, 2, 2}, {66, 8, 1}, {2, 64, 8}};
-constexpr PackedField kIQ2_SFields[] = {{0, 2, 2}, {74, 8, 1}, {34, 32, 1}, {66, 8, 8}, {2, 32, 8}};
-constexpr PackedField kIQ3_XXSFields[] = {{0, 2, 2}, {66, 32, 4}, {2, 64, 8}};
+constexpr PackedField kIQ2_XXSFields[] = {{0, 2, 2}, {2, 64, 1}};
+constexpr PackedField kIQ2_XSFields[] = {{0, 2, 2}, {66, 8, 1}, {2, 64, 2}};
+constexpr PackedField kIQ2_SFields[] = {{0, 2, 2}, {74, 8, 1}, {34, 32, 1}, {66, 8, 1}, {2, 32, 1}};
+constexpr PackedField kIQ3_XXSFields[] = {{0, 2, 2}, {66, 32, 1}, {2, 64, 1}};
 constexpr PackedField kIQ3_SFields[] = {
-    {0, 2, 2}, {106, 4, 1}, {74, 32, 1}, {66, 8, 8}, {2, 64, 8}};
+    {0, 2, 2}, {106, 4, 1}, {74, 32, 1}, {66, 8, 1}, {2, 64, 1}};
 constexpr PackedField kIQ4_NLFields[] = {{0, 2, 2}, {2, 16, 8}};
 constexpr PackedField kIQ4_XSFields[] = {{0, 2, 2}, {2, 2, 1}, {4, 4, 1}, {8, 128, 8}};
 constexpr PackedField kMXFP4Fields[] = {{0, 1, 1}, {1, 16, 8}};

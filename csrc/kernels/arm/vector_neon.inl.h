@@ -13,6 +13,7 @@
 namespace edgemoe::kernels {
 namespace {
 
+inline constexpr bool kPermutesGrids = false;
 inline constexpr size_t kTileRows = 8;
 
 using Vector = uint8x16_t;
@@ -83,6 +84,15 @@ inline CodeUnit unit_of_words(const uint64_t (&words)[kTileRows]) noexcept {
   return unit_of_row_pairs({pair(0), pair(2), pair(4), pair(6)});
 }
 
+inline CodeUnit unit_of_half_words(const uint32_t (&first)[kTileRows],
+                                   const uint32_t (&second)[kTileRows]) noexcept {
+  const auto pair = [&](size_t row) noexcept {
+    const uint32x4_t words = {first[row], second[row], first[row + 1], second[row + 1]};
+    return vreinterpretq_u8_u32(words);
+  };
+  return unit_of_row_pairs({pair(0), pair(2), pair(4), pair(6)});
+}
+
 inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept {
   const uint8x8_t rows = vld1_u8(field_of(groups, 0, offset));
   const uint8x16_t all = vcombine_u8(rows, rows);
@@ -92,6 +102,11 @@ inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept
     return vtstq_u8(vqtbl1q_u8(all, vaddq_u8(first, vdupq_n_u8(row))), bit);
   };
   return unit_of_row_pairs({pair(0), pair(2), pair(4), pair(6)});
+}
+
+inline CodeUnit signed_values(const CodeUnit& values, const PackedGroups& groups, size_t offset,
+                              uint8_t bias) noexcept {
+  return signed_values(values, unit_of_bits(groups, offset), bias);
 }
 
 inline void unpack_halves(const PackedGroups& groups, size_t offset, float* out) noexcept {

@@ -14,6 +14,10 @@
 //   unit_of_words(words)           word r holds the bytes of row r
 //   unit_of_bits(groups, offset)   8 bytes of each group, one a row: 0xFF where bit c of the row's
 //                                  byte is set, for column c, else 0
+//   unit_of_half_words(first, second)   words of 4 bytes: columns 0..3 and 4..7 of row r
+//   signed_values(values, groups, offset, bias)   bias + value, or bias - value where the bit that
+//                                  unit_of_bits takes is set
+//   kPermutesGrids                 whether it has permuted_units (x86/permuted_grids.inl.h)
 //   unpack_halves, unpack_powers   one float a row: binary16; 2^(byte - 128), an e8m0 halved
 #pragma once
 
@@ -36,6 +40,10 @@ struct PackedGroups {
 
 struct CodeUnit {
   Vector part[kUnitVectors];
+};
+struct CodeUnitPair {
+  CodeUnit first;
+  CodeUnit second;
 };
 
 // Integer scales and minima of a fold, a byte for each span and row: span after span of 8 rows.

@@ -10,6 +10,7 @@
 namespace edgemoe::kernels {
 namespace {
 
+inline constexpr bool kPermutesGrids = false;
 inline constexpr size_t kTileRows = 8;
 
 using Vector = __m256i;
@@ -78,6 +79,16 @@ inline CodeUnit unit_of_words(const uint64_t (&words)[kTileRows]) noexcept {
   return {{four(0), four(4)}};
 }
 
+inline CodeUnit unit_of_half_words(const uint32_t (&first)[kTileRows],
+                                   const uint32_t (&second)[kTileRows]) noexcept {
+  const auto two = [&](size_t row) noexcept {
+    return _mm_setr_epi32(static_cast<int32_t>(first[row]), static_cast<int32_t>(second[row]),
+                          static_cast<int32_t>(first[row + 1]),
+                          static_cast<int32_t>(second[row + 1]));
+  };
+  return {{_mm256_set_m128i(two(2), two(0)), _mm256_set_m128i(two(6), two(4))}};
+}
+
 inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept {
   int64_t bytes;
   __builtin_memcpy(&bytes, groups.group[0] + offset, sizeof(bytes));
@@ -89,6 +100,11 @@ inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept
   const __m256i first =
       _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
   return {{four(first), four(_mm256_add_epi8(first, _mm256_set1_epi8(4)))}};
+}
+
+inline CodeUnit signed_values(const CodeUnit& values, const PackedGroups& groups, size_t offset,
+                              uint8_t bias) noexcept {
+  return signed_values(values, unit_of_bits(groups, offset), bias);
 }
 
 inline void unpack_halves(const PackedGroups& groups, size_t offset, float* out) noexcept {

@@ -8,6 +8,7 @@
 namespace edgemoe::kernels {
 namespace {
 
+inline constexpr bool kPermutesGrids = false;
 inline constexpr size_t kTileRows = 32;
 inline constexpr size_t kHalfRows = 16;
 inline constexpr size_t kUnitVectors = 4;
@@ -46,6 +47,12 @@ inline CodeUnit unit_of_words(const uint64_t (&words)[kTileRows]) noexcept {
       [&](size_t g) noexcept { return _mm512_loadu_si512(words + g * kRowGroup); });
 }
 
+inline CodeUnit unit_of_half_words(const uint32_t (&first)[kTileRows],
+                                   const uint32_t (&second)[kTileRows]) noexcept {
+  return {{_mm512_loadu_si512(first), _mm512_loadu_si512(second),
+           _mm512_loadu_si512(first + kHalfRows), _mm512_loadu_si512(second + kHalfRows)}};
+}
+
 // The bits of 8 rows' bytes are a mask of the 64 bytes of these rows.
 inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept {
   return split_columns([&](size_t g) noexcept {
@@ -53,6 +60,11 @@ inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept
     __builtin_memcpy(&mask, groups.group[g] + offset, sizeof(mask));
     return _mm512_movm_epi8(mask);
   });
+}
+
+inline CodeUnit signed_values(const CodeUnit& values, const PackedGroups& groups, size_t offset,
+                              uint8_t bias) noexcept {
+  return signed_values(values, unit_of_bits(groups, offset), bias);
 }
 
 inline __m128i load_16_bytes(const std::byte* from) noexcept {

@@ -7,6 +7,7 @@
 namespace edgemoe::kernels {
 namespace {
 
+inline constexpr bool kPermutesGrids = true;
 inline constexpr size_t kTileRows = 8;
 inline constexpr size_t kUnitVectors = 1;
 
@@ -29,11 +30,33 @@ inline CodeUnit unit_of_words(const uint64_t (&words)[kTileRows]) noexcept {
                             static_cast<int64_t>(words[1]), static_cast<int64_t>(words[0]))}};
 }
 
+inline CodeUnit unit_of_half_words(const uint32_t (&first)[kTileRows],
+                                   const uint32_t (&second)[kTileRows]) noexcept {
+  const auto two = [&](size_t row) noexcept {
+    return _mm_setr_epi32(static_cast<int32_t>(first[row]), static_cast<int32_t>(second[row]),
+                          static_cast<int32_t>(first[row + 1]),
+                          static_cast<int32_t>(second[row + 1]));
+  };
+  return {{_mm512_inserti64x4(_mm512_castsi256_si512(_mm256_set_m128i(two(2), two(0))),
+                              _mm256_set_m128i(two(6), two(4)), 1)}};
+}
+
 // The bits of 8 rows' bytes are a mask of the 64 bytes of these rows.
-inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept {
+inline __mmask64 mask_of_bits(const PackedGroups& groups, size_t offset) noexcept {
   __mmask64 mask;
   __builtin_memcpy(&mask, groups.group[0] + offset, sizeof(mask));
-  return {{_mm512_movm_epi8(mask)}};
+  return mask;
+}
+
+inline CodeUnit unit_of_bits(const PackedGroups& groups, size_t offset) noexcept {
+  return {{_mm512_movm_epi8(mask_of_bits(groups, offset))}};
+}
+
+inline CodeUnit signed_values(const CodeUnit& values, const PackedGroups& groups, size_t offset,
+                              uint8_t bias) noexcept {
+  const Vector v = values.part[0];
+  return {{_mm512_mask_sub_epi8(add_bytes(v, splat_byte(bias)), mask_of_bits(groups, offset),
+                                splat_byte(bias), v)}};
 }
 
 inline void unpack_halves(const PackedGroups& groups, size_t offset, float* out) noexcept {
@@ -53,3 +76,5 @@ inline void unpack_powers(const PackedGroups& groups, size_t offset, float* out)
 
 }  // namespace
 }  // namespace edgemoe::kernels
+
+#include "kernels/x86/permuted_grids.inl.h"  // needs the above
