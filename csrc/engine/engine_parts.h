@@ -4,8 +4,8 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <thread>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "engine/engine.h"

@@ -34,7 +34,7 @@ struct EngineOptions {
   uint64_t in_flight_bytes = 0;  // of reads ahead and demands together; 0: measured
   ReaderOptions reader;
   std::string cache_folder;  // where what is learned is kept between runs; empty: nowhere
-  bool trace = false;  // record the events of a step; see Engine::take_trace
+  bool trace = false;        // record the events of a step; see Engine::take_trace
 };
 
 // Zero or neutral values switch a rule off. Applied in the order of the fields.

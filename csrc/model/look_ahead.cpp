@@ -26,7 +26,33 @@ void collect(Workspace& work, size_t rows, size_t num_used) {
   }
 }
 
+// A number from 0 to 1 that is the same in every run.
+double chance_of(uint32_t position, uint32_t layer, uint32_t rank) noexcept {
+  uint64_t mixed = (uint64_t{position} << 32 | layer << 16 | rank) * 0x9E3779B97F4A7C15u;
+  mixed = (mixed ^ mixed >> 29) * 0xBF58476D1CE4E5B9u;
+  return static_cast<double>(mixed >> 11) * 0x1p-53;
+}
+
+// With recorded routing the model's own routers know nothing: guesses are what the script will
+// say, right as often as the routers of real models are.
+void ask_script(StepContext& step, uint32_t layer) {
+  Workspace& work = step.work;
+  const RouterSpec& router = step.spec.router;
+  for (size_t row = 0; row < step.rows.size(); ++row) {
+    const uint32_t position = step.rows[row].position;
+    const std::span routed(work.ahead_routed.data() + row * router.num_used, router.num_used);
+    step.script->route(position, layer, router.num_experts, routed);
+    for (uint32_t rank = 0; rank < router.num_used; ++rank) {
+      const double chance = chance_of(position, layer, rank);
+      if (chance < RouteScript::kGuessRecall) continue;
+      routed[rank].expert = static_cast<uint32_t>(chance * 1e6) % router.num_experts;
+    }
+  }
+  collect(work, step.rows.size(), router.num_used);
+}
+
 void ask_router(StepContext& step, uint32_t layer) {
+  if (step.script != nullptr) return ask_script(step, layer);
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
   const RouterSpec& router = step.spec.router;

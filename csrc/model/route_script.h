@@ -13,6 +13,10 @@ namespace edgemoe {
 
 class RouteScript {
  public:
+  // Share of the experts that looking one layer ahead names, as measured for real models
+  // (arXiv 2502.12224: 77 to 89 %).
+  static constexpr double kGuessRecall = 0.85;
+
   struct Shape {
     size_t num_steps = 0;
     size_t num_layers = 0;
