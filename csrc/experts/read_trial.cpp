@@ -33,7 +33,6 @@ void ReadTrial::decide() noexcept {
   const double found = ratio();
   choice_ = found <= kWorthwhile;
   if (trials_ == 1 && std::abs(found - 1) < kClear) return;  // another one at once
-  trials_ = 0;
   hold_ = kHoldSteps;
 }
 

@@ -21,7 +21,8 @@ class ReadTrial {
   // Reading ahead stays when its steps take at most this share of the others'. It reads more, and
   // what is within noise is not worth that.
   static constexpr double kWorthwhile = 0.99;
-  // One trial settles it when the ways differ by this much, else a second one follows at once.
+  // The first trial settles it when the ways differ by this much, else a second follows at once;
+  // later ones add to what is known.
   static constexpr double kClear = 0.1;
 
   // Whether the next step reads ahead.
@@ -45,7 +46,7 @@ class ReadTrial {
   std::array<Times, 2> times_;  // without, with
   uint32_t step_ = 0;           // of the trial
   uint32_t hold_ = 0;           // steps until the next one
-  uint32_t trials_ = 0;         // in a row
+  uint32_t trials_ = 0;
   bool choice_ = true;
   double restored_ = 0;
 };
