@@ -31,7 +31,7 @@ constexpr const char* kUsage =
     "test options: --depth N (tokens in the context before the measured ones)  --repetitions 3\n"
     "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N\n"
     "              --kv-type NAME  --io NAME  --eviction NAME\n"
-    "              --preload NAME  --look-ahead N  --cache-folder PATH\n"
+    "              --preload NAME  --predictor NAME  --look-ahead N  --cache-folder PATH\n"
     "              --in-flight SIZE\n";
 
 int run(const std::vector<std::string>& words) {

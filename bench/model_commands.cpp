@@ -25,6 +25,7 @@ EngineOptions load_options(Arguments& arguments) {
   options.kv_type = kv_type_from_name(arguments.text("kv-type", "f16"));
   options.eviction = eviction_policy_from_name(arguments.text("eviction", "layer-aware"));
   options.preload = preload_policy_from_name(arguments.text("preload", "auto"));
+  options.predictor = predictor_from_name(arguments.text("predictor", "router"));
   options.look_ahead = static_cast<uint32_t>(
       arguments.number("look-ahead", options.look_ahead, ReadAhead::kMaxDistance));
   // 0, the default, measures; size() takes no 0.

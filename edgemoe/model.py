@@ -205,6 +205,7 @@ class Model:
             eviction=evicting.name,
             io=io,
             preload=chosen.name,
+            predictor=chosen.predictor,
             look_ahead=chosen.layers,
             cache_folder=cache_folder,
         )

@@ -12,6 +12,7 @@ from edgemoe.sizes import parse_memory
 KV_TYPES = ("f16", "q8_0", "f32")
 EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo", "paper")
 PRELOAD_POLICIES = ("auto", "always", "none")
+PREDICTORS = ("router", "transitions", "router-only")
 MAX_LOOK_AHEAD = 3
 IO_BACKENDS = ("auto", "uring", "pread", "buffered")
 
@@ -20,13 +21,19 @@ IO_BACKENDS = ("auto", "uring", "pread", "buffered")
 class PreloadPolicy:
     """When experts are read before a layer asks for them. It changes times, never results.
 
-    name    "auto" reads guesses that come true often enough, while the device has nothing else to
-            do; "always" reads every guess; "none" reads on demand, as soon as the router has chosen
-    layers  how many layers ahead routers are asked about the current hidden state, 0 to 3
+    name       "auto" reads guesses that come true often enough, while the device has nothing else
+               to do; "always" reads every guess; "none" reads on demand, as soon as the router has
+               chosen
+    layers     how many layers ahead is guessed, 0 to 3
+    predictor  who guesses: "router" asks the routers of later layers about the current hidden
+               state, and for the first layers what the token used before; "transitions" takes what
+               followed the experts of the two layers before in place of routers (where its tables
+               would be too large, routers are asked after all); "router-only" learns nothing
     """
 
     name: str = "auto"
     layers: int = 2
+    predictor: str = PREDICTORS[0]
 
     def __post_init__(self) -> None:
         if self.name not in PRELOAD_POLICIES:
@@ -34,6 +41,9 @@ class PreloadPolicy:
             raise ArgumentError(f"unknown preload policy {self.name!r}; known: {known}")
         if not isinstance(self.layers, int) or not 0 <= self.layers <= MAX_LOOK_AHEAD:
             raise ArgumentError(f"layers must be 0 to {MAX_LOOK_AHEAD}")
+        if self.predictor not in PREDICTORS:
+            known = ", ".join(PREDICTORS)
+            raise ArgumentError(f"unknown predictor {self.predictor!r}; known: {known}")
 
 
 @dataclass(frozen=True)
@@ -77,7 +87,8 @@ class LoadOptions:
     eviction  one of EVICTION_POLICIES
     io        one of IO_BACKENDS, or "simulated:..." (tests)
     preload   one of PRELOAD_POLICIES, see PreloadPolicy
-    look_ahead    layers whose routers are asked early, 0 to 3
+    predictor     one of PREDICTORS, see PreloadPolicy
+    look_ahead    layers whose experts are guessed early, 0 to 3
     cache_folder  where what is learned about models and devices is kept between runs: "auto" is
                   $EDGEMOE_CACHE, else edgemoe in the user's cache folder; "none" keeps nothing
     trace     keep the events of each step for Model.record; takes memory of the budget
@@ -91,6 +102,7 @@ class LoadOptions:
     eviction: str = "layer-aware"
     io: str = "auto"
     preload: str = PreloadPolicy.name
+    predictor: str = PreloadPolicy.predictor
     look_ahead: int = PreloadPolicy.layers
     cache_folder: str = "auto"
     trace: bool = False

@@ -75,6 +75,7 @@ class Stats:
             "dense_bytes": plan["dense_bytes"],
             "kv_cache_bytes": plan["kv_cache_bytes"],
             "scratch_bytes": plan["scratch_bytes"],
+            "learned_bytes": plan["learned_bytes"],
             "expert_pool_bytes": plan["expert_pool_bytes"],
         }
         layers = tuple(LayerCounts(*counts) for counts in stats["layers"])

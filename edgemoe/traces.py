@@ -30,6 +30,7 @@ ROUTE_COLUMNS = (
     "residency",
     "expert_bytes",
 )
+TOKEN_COLUMN = "token"  # may follow
 TIMELINE_COLUMNS = (
     "turn",
     "phase",
@@ -63,12 +64,13 @@ _LARGEST = {
     "expert": MAX_EXPERTS - 1,
     "residency": 1,
     "expert_bytes": 1 << 50,
+    "token": (1 << 32) - 2,
     "tokens": (1 << 31) - 1,
     "bytes_read": 1 << 50,
     "demands": (1 << 31) - 1,
     "hits": (1 << 31) - 1,
 }
-_OPTIONAL = ("weight", "residency", "expert_bytes")
+_OPTIONAL = ("slot", "weight", "residency", "expert_bytes", TOKEN_COLUMN)
 _HEADER_LIMITS = {"n_layer": MAX_LAYERS, "n_expert": MAX_EXPERTS, "n_expert_used": _MAX_USED}
 
 
@@ -82,6 +84,7 @@ class RouteTrace:
     weight      of the expert in the token's sum, or None
     residency   1 when it was resident as its layer asked for it, or None
     expert_bytes  bytes that were read for it (0 when none), or None
+    token       id of the token, or None
     num_layers, num_experts, num_used   of the model: the header's, or 1 + the largest number seen
     layer_expert_bytes, layer_dense_bytes   the header's, by layer; empty when it does not say
     """
@@ -100,8 +103,20 @@ class RouteTrace:
     weight: Floats | None = None
     residency: Ints | None = None
     expert_bytes: Ints | None = None
+    token: Ints | None = None
     layer_expert_bytes: Mapping[int, int] = field(default_factory=dict)
     layer_dense_bytes: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def all_experts(self) -> int:
+        """Experts of all layers that the trace names."""
+        return len(np.unique(self.layer)) * self.num_experts
+
+    @property
+    def mean_expert_bytes(self) -> float:
+        """Size of an expert of those layers, as the header says it; 0 where it does not."""
+        layers = set(self.layer.tolist()) & self.layer_expert_bytes.keys()
+        return sum(self.layer_expert_bytes[layer] for layer in layers) / max(1, len(layers))
 
 
 @dataclass(frozen=True)
@@ -288,16 +303,67 @@ def _route_header(table: _Table) -> _RouteHeader:
     return header
 
 
+def _new_groups(ints: Mapping[str, Ints]) -> npt.NDArray[np.bool_]:
+    """Whether a row is the first of its token and layer."""
+    new = np.ones(len(ints["step"]), bool)
+    new[1:] = False
+    for name in ("turn", "phase", "step", "layer"):
+        new[1:] |= ints[name][1:] != ints[name][:-1]
+    return new
+
+
+def _ranks(new_groups: npt.NDArray[np.bool_]) -> Ints:
+    """The place of each row in its group."""
+    rows = np.arange(len(new_groups))
+    return rows - np.maximum.accumulate(np.where(new_groups, rows, 0))
+
+
+def _check_order(table: _Table, ints: Mapping[str, Ints]) -> None:
+    """Tokens follow each other: layer by layer in a prompt, token by token in decoding."""
+    fall = {name: ints[name][1:] < ints[name][:-1] for name in ("turn", "step", "layer")}
+    same = {name: ints[name][1:] == ints[name][:-1] for name in ("turn", "phase", "step", "layer")}
+    decode = ints["phase"][1:] == DECODE
+    part = same["turn"] & same["phase"]
+    problems = {
+        "turn": fall["turn"],
+        "step": part & fall["step"] & (decode | same["layer"]),
+        "layer": part & fall["layer"] & decode & same["step"],
+    }
+    bad = problems["turn"] | problems["step"] | problems["layer"]
+    if not bad.any():
+        return
+    before = int(bad.argmax())
+    name = next(name for name, rows in problems.items() if rows[before])
+    now, then = (f"{name} {ints[name][row]}" for row in (before + 1, before))
+    table.fail_at(before + 1, f"{now} comes after {then}" + " of the same step" * (name == "layer"))
+
+
+def _check_distinct(
+    table: _Table, new_groups: npt.NDArray[np.bool_], expert: npt.NDArray[np.int64]
+) -> None:
+    """No token uses an expert twice in a layer."""
+    keys = np.cumsum(new_groups) * MAX_EXPERTS + expert
+    order = np.argsort(keys, kind="stable")
+    again = order[1:][keys[order][1:] == keys[order][:-1]]
+    if len(again) > 0:
+        row = int(again.min())
+        table.fail_at(row, f"expert {expert[row]} is there twice for one token and layer")
+
+
 def read_trace(path: str | os.PathLike[str]) -> RouteTrace:
-    """Reads a route trace. Columns may come in any order; weight, residency and expert_bytes may be
-    missing, and so may the comments.
+    """Reads a route trace. Columns may come in any order; slot, weight, residency, expert_bytes and
+    token may be missing, and so may the comments. Without slots the order of the rows is the rank.
 
     Raises ReadError when the file cannot be read, ModelFormatError naming file and line when it is
     no route trace or has a value that makes no sense, ArgumentError when it is too large.
     """
-    table = _Table(os.fspath(path), "route trace", ROUTE_COLUMNS)
+    table = _Table(os.fspath(path), "route trace", (*ROUTE_COLUMNS, TOKEN_COLUMN))
     header = _route_header(table)
-    ints = {name: table.counts(name) for name in ROUTE_COLUMNS[:6]}
+    ints = {name: table.counts(name) for name in ROUTE_COLUMNS[:6] if table.has(name)}
+    new_groups = _new_groups(ints)
+    ints.setdefault("slot", _ranks(new_groups))
+    _check_order(table, ints)
+    _check_distinct(table, new_groups, ints["expert"])
     sizes = {}
     for column, name in (("layer", "n_layer"), ("expert", "n_expert"), ("slot", "n_expert_used")):
         seen = int(ints[column].max())
@@ -317,6 +383,7 @@ def read_trace(path: str | os.PathLike[str]) -> RouteTrace:
         weight=table.numbers("weight") if table.has("weight") else None,
         residency=table.counts("residency") if table.has("residency") else None,
         expert_bytes=table.counts("expert_bytes") if table.has("expert_bytes") else None,
+        token=table.counts(TOKEN_COLUMN) if table.has(TOKEN_COLUMN) else None,
         layer_expert_bytes=header.expert_bytes,
         layer_dense_bytes=header.dense_bytes,
     )

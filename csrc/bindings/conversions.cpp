@@ -59,6 +59,8 @@ EngineOptions options_from(const py::dict& values) {
       options.cache_folder = value.cast<std::string>();
     } else if (key == "preload") {
       options.preload = preload_policy_from_name(value.cast<std::string>());
+    } else if (key == "predictor") {
+      options.predictor = predictor_from_name(value.cast<std::string>());
     } else if (key == "look_ahead") {
       options.look_ahead = count_from(value, key);
     } else if (key == "io") {
@@ -80,6 +82,7 @@ py::dict dict_of(const MemoryPlan& plan) {
   dict["dense_bytes"] = plan.dense_bytes;
   dict["kv_cache_bytes"] = plan.kv_cache_bytes;
   dict["scratch_bytes"] = plan.scratch_bytes;
+  dict["learned_bytes"] = plan.learned_bytes;
   dict["expert_pool_bytes"] = plan.expert_pool_bytes;
   dict["planned_bytes"] = plan.planned_bytes();
   dict["least_bytes"] = plan.least_bytes;

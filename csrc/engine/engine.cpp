@@ -1,11 +1,13 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <new>
 
 #include "base/error.h"
 #include "base/units.h"
 #include "engine/engine_parts.h"
 #include "engine/learned_state.h"
+#include "engine/predictor_choice.h"
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
 #include "model/ffn.h"
@@ -90,16 +92,11 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory.expert_pool_bytes)),
       cache(model_file.spec(), memory.context, options.kv_type),
-      model{model_file.spec(),
-            weights,
-            compute,
-            embedding,
-            rope,
-            work,
-            regrouper,
-            store.get(),
-            options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead},
+      model{model_file.spec(), weights, compute, embedding, rope, work, regrouper, store.get(), {}},
       cache_folder(options.cache_folder) {
+  PredictorChoice choice = choose_predictor(model_file.spec(), options);
+  if (choice.learned) learned.emplace(std::move(*choice.learned));
+  model.look_ahead = {choice.predictor, choice.look_ahead, learned ? &*learned : nullptr};
   if (options.trace) {
     trace.emplace(step_capacity(model_file.spec(), memory.batch));
     model.trace = &*trace;
@@ -109,7 +106,26 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
 Engine::Impl::~Impl() {
   stop_warm_up = true;
   if (warm_up.joinable()) warm_up.join();
-  if (store && tokens > 0) write_model_state(cache_folder, file, store->learned());
+  // Recorded routing says nothing about this model.
+  if (store && tokens > 0 && !script && !cache_folder.empty()) keep_learned();
+}
+
+void Engine::Impl::take_up_learned() {
+  const Sections sections = read_model_state(cache_folder, file);
+  store->learn(sections);
+  if (learned) learned->load(sections);
+}
+
+void Engine::Impl::keep_learned() noexcept {
+  try {
+    Sections sections = store->learned();
+    // Of the tables there will be copies, for which the slots make room.
+    store.reset();
+    if (learned) learned->save(sections);
+    write_model_state(cache_folder, file, sections);
+  } catch (const std::bad_alloc&) {
+    // Without memory for it nothing is kept.
+  }
 }
 
 std::unique_lock<std::mutex> Engine::Impl::lock_for_step() {
@@ -141,7 +157,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
   }
   auto impl = std::make_unique<Impl>(file, options, plan);
   if (impl->store && !options.cache_folder.empty()) {
-    impl->store->learn(read_model_state(options.cache_folder, file));
+    impl->take_up_learned();
     impl->start_warm_up();
   }
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));

@@ -15,7 +15,10 @@ namespace edgemoe {
 
 struct Engine::Impl {
   Impl(const ModelFile& file, const EngineOptions& options, const MemoryPlan& memory);
-  ~Impl();  // keeps what was learned
+  ~Impl();
+  void take_up_learned();  // in earlier runs
+  // For later runs. Nothing can be computed afterwards.
+  void keep_learned() noexcept;
 
   // The right to run a step. Reading in the background ends for good when the first one is taken.
   std::unique_lock<std::mutex> lock_for_step();
@@ -32,6 +35,7 @@ struct Engine::Impl {
   Workspace work;
   Regrouper regrouper;
   std::unique_ptr<ExpertStore> store;  // null for a dense model
+  std::optional<LearnedRouting> learned;
   KvCache cache;
   std::optional<EventTrace> trace;
   std::optional<RouteScript> script;

@@ -14,6 +14,8 @@ std::string describe(const MemoryPlan& plan) {
           std::to_string(plan.context) + ")\n";
   text += "  one step                " + format_bytes(plan.scratch_bytes) + " (batch " +
           std::to_string(plan.batch) + ", " + std::to_string(plan.num_threads) + " threads)\n";
+  text += "  use of experts          " + format_bytes(plan.learned_bytes) + " (predictor " +
+          std::string(name_of(plan.predictor)) + ")\n";
   text += "  expert slots            " + format_bytes(plan.expert_pool_bytes) + " of " +
           format_bytes(plan.all_experts_bytes) + "; one token uses " +
           format_bytes(plan.token_expert_bytes) + "\n";
@@ -30,7 +32,8 @@ std::string describe_shortage(const MemoryPlan& plan) {
          format_bytes(plan.dense_bytes) + ", KV cache " + format_bytes(plan.kv_cache_bytes) +
          " for a context of " + std::to_string(plan.context) + ", one step " +
          format_bytes(plan.scratch_bytes) + " for a batch of " + std::to_string(plan.batch) +
-         ", expert slots " + format_bytes(plan.expert_pool_bytes);
+         ", what is learned of experts " + format_bytes(plan.learned_bytes) + ", expert slots " +
+         format_bytes(plan.expert_pool_bytes);
 }
 
 }  // namespace edgemoe

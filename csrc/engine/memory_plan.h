@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "experts/predictor.h"
+
 namespace edgemoe {
 
 struct MemoryPlan {
@@ -12,6 +14,7 @@ struct MemoryPlan {
   uint64_t dense_bytes = 0;    // weights that stay in memory
   uint64_t kv_cache_bytes = 0;
   uint64_t scratch_bytes = 0;      // activations of one step, I/O buffers, threads, slack
+  uint64_t learned_bytes = 0;      // what is learned about the use of experts
   uint64_t expert_pool_bytes = 0;  // slots
   uint64_t least_bytes = 0;        // the smallest budget that runs with these options
   uint64_t all_experts_bytes = 0;  // pool that would hold every expert
@@ -20,9 +23,11 @@ struct MemoryPlan {
   uint32_t context = 0;
   uint32_t batch = 0;
   uint32_t num_threads = 0;
+  Predictor predictor = Predictor::kRouter;  // in use; see choose_predictor
 
   uint64_t planned_bytes() const noexcept {
-    return process_bytes + dense_bytes + kv_cache_bytes + scratch_bytes + expert_pool_bytes;
+    return process_bytes + dense_bytes + kv_cache_bytes + scratch_bytes + learned_bytes +
+           expert_pool_bytes;
   }
 };
 

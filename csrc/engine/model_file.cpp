@@ -3,8 +3,10 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "engine/predictor_choice.h"
 #include "engine/system_memory.h"
 #include "experts/expert_store.h"
+#include "experts/popularity.h"
 #include "model/kv_cache.h"
 #include "model/model_weights.h"
 #include "model/regrouper.h"
@@ -45,6 +47,10 @@ class Planner {
     plan_.num_threads = options.num_threads != 0 ? options.num_threads : usable_cpus();
     plan_.dense_bytes = ModelWeights::bytes(spec, tensors);
     if (!spec.is_moe()) return;
+    const PredictorChoice choice = choose_predictor(spec, options);
+    plan_.predictor = choice.predictor;
+    plan_.learned_bytes = Popularity::bytes(size_t{spec.num_layers} * spec.router.num_experts) +
+                          (choice.learned ? LearnedRouting::bytes(*choice.learned) : 0);
     const ExpertLayout layout = expert_layout(spec, tensors, kAssumedAlignment);
     least_pool_ = ExpertStore::min_pool_bytes(layout);
     plan_.all_experts_bytes = std::max(layout.total_slot_bytes(), least_pool_);
@@ -83,7 +89,7 @@ class Planner {
   }
 
   uint64_t total(uint32_t context, uint32_t batch, uint64_t pool) const {
-    const uint64_t sum = plan_.process_bytes + plan_.dense_bytes +
+    const uint64_t sum = plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
                          KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool;
     return sum + sum / kPageTableShare;
   }
@@ -119,7 +125,8 @@ class Planner {
   uint32_t choose_context(uint32_t largest) const {
     uint32_t context = largest;
     if (options_.context != 0) return context;
-    const uint64_t fixed = plan_.process_bytes + plan_.dense_bytes + kSlackBytes;
+    const uint64_t fixed =
+        plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes + kSlackBytes;
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     const auto too_large = [&] {
       return KvCache::bytes(spec_, context, options_.kv_type) > left / 4 ||

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "experts/eviction.h"
+#include "experts/predictor.h"
 #include "experts/read_ahead.h"
 #include "io/async_reader.h"
 #include "kernels/kernel_table.h"
@@ -32,6 +33,7 @@ struct EngineOptions {
   kernels::KvType kv_type = kernels::KvType::kF16;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   PreloadPolicy preload = PreloadPolicy::kAuto;
+  Predictor predictor = Predictor::kRouter;
   uint32_t look_ahead = 2;       // layers whose experts are guessed early, at most kMaxDistance
   uint64_t in_flight_bytes = 0;  // of reads ahead and demands together; 0: measured
   ReaderOptions reader;

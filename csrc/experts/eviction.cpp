@@ -1,8 +1,6 @@
 #include "experts/eviction.h"
 
-#include <string>
-
-#include "base/error.h"
+#include "base/named_row.h"
 
 namespace edgemoe {
 namespace {
@@ -28,13 +26,7 @@ std::span<const EvictionPolicyName> eviction_policies() noexcept {
 }
 
 EvictionPolicy eviction_policy_from_name(std::string_view name) {
-  std::string known;
-  for (const EvictionPolicyName& policy : kPolicies) {
-    if (policy.name == name) return policy.policy;
-    known += (known.empty() ? "" : ", ") + std::string(policy.name);
-  }
-  throw Error(ErrorCode::kArgument,
-              "unknown eviction policy '" + std::string(name) + "'; known: " + known);
+  return row_named(eviction_policies(), "eviction policy", name).policy;
 }
 
 double expert_worth(EvictionPolicy policy, const ExpertHistory& history, uint64_t now) noexcept {

@@ -411,10 +411,10 @@ bool ExpertStore::wants_guesses() const noexcept {
   return false;
 }
 
-void ExpertStore::guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts) {
+void ExpertStore::guess(uint32_t layer, uint32_t kind, std::span<const uint32_t> experts) {
   Impl& store = *impl_;
   // What a batch of many rows will ask for is most of a layer: too much to keep.
-  const bool keep = distance != ReadAhead::kBatch;
+  const bool keep = kind != ReadAhead::kBatch;
   store.cache.clear_protection(layer);
   store.guesses.clear();
   for (const uint32_t expert : experts) {
@@ -423,7 +423,12 @@ void ExpertStore::guess(uint32_t layer, uint32_t distance, std::span<const uint3
     store.guesses.push_back({expert, store.cache.state(id) == ExpertCache::State::kAbsent});
     if (keep) store.cache.protect(id);
   }
-  store.ahead.guess(layer, distance, store.guesses);
+  store.ahead.guess(layer, kind, store.guesses);
+}
+
+void ExpertStore::read_ahead() {
+  impl_->take_arrivals(Wait::kNo);
+  impl_->read_ahead();
 }
 
 ExpertStore::Request ExpertStore::request(uint32_t layer, std::span<const ExpertDemand> demands) {

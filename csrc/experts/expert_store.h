@@ -113,12 +113,13 @@ class ExpertStore {
   Request request(uint32_t layer, std::span<const ExpertDemand> demands);
   void mark_regrouped(ExpertId id) noexcept;
 
-  // What `layer`, `distance` layers from here (ReadAhead::kBatch for a batch of many rows), will
-  // probably ask for, most likely first. Call it after the request of the running layer, so that
-  // its reads go first; reading ahead goes on whenever next() is called.
+  // What `layer` will probably ask for, most likely first, as that kind of guess (read_ahead.h).
+  // Call it after the request of the running layer, so that its reads go first; reading ahead goes
+  // on whenever next() is called, or read_ahead() where no request is alive.
   // Pointless where wants_guesses() is false: every expert fits, or reading ahead does not pay now.
   bool wants_guesses() const noexcept;
-  void guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts);
+  void guess(uint32_t layer, uint32_t kind, std::span<const uint32_t> experts);
+  void read_ahead();
 
   // What is worth keeping between runs: how often experts are used, how far guesses are trusted.
   Sections learned() const;

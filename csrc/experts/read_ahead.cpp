@@ -1,9 +1,9 @@
 #include "experts/read_ahead.h"
 
 #include <algorithm>
-#include <string>
 
 #include "base/error.h"
+#include "base/named_row.h"
 
 namespace edgemoe {
 namespace {
@@ -24,13 +24,7 @@ std::span<const PreloadPolicyName> preload_policies() noexcept {
 }
 
 PreloadPolicy preload_policy_from_name(std::string_view name) {
-  std::string known;
-  for (const PreloadPolicyName& policy : kPolicies) {
-    if (policy.name == name) return policy.policy;
-    known += (known.empty() ? "" : ", ") + std::string(policy.name);
-  }
-  throw Error(ErrorCode::kArgument,
-              "unknown preload policy '" + std::string(name) + "'; known: " + known);
+  return row_named(preload_policies(), "preload policy", name).policy;
 }
 
 ReadAhead::ReadAhead(uint32_t num_layers, uint32_t num_experts, uint32_t num_used,
@@ -39,31 +33,34 @@ ReadAhead::ReadAhead(uint32_t num_layers, uint32_t num_experts, uint32_t num_use
       num_ranks_(std::max(num_used, 1u)),
       layers_(num_layers),
       // Trusted until they disappoint: what is learned in the first tokens would be lost otherwise.
-      trust_((kMaxDistance + 1) * num_ranks_, kLeastTrust),
+      trust_(kNumKinds * num_ranks_, kLeastTrust),
       is_demanded_(num_experts) {
   for (Guesses& guesses : layers_) {
-    for (std::vector<Guess>& seen : guesses.seen) seen.reserve(num_experts);
+    for (std::vector<Guess>& seen : guesses.seen) {
+      seen.reserve(std::min(num_experts, kGuessedRows * num_used));
+    }
+    guesses.seen[kBatch].reserve(num_experts);
   }
 }
 
-float& ReadAhead::trust(uint32_t distance, size_t rank) noexcept {
-  return trust_[distance * num_ranks_ + std::min(rank, num_ranks_ - 1)];
+float& ReadAhead::trust(uint32_t kind, size_t rank) noexcept {
+  return trust_[kind * num_ranks_ + std::min(rank, num_ranks_ - 1)];
 }
 
-void ReadAhead::guess(uint32_t layer, uint32_t distance, std::span<const Guess> guesses) {
-  EM_ASSERT(distance <= kMaxDistance && guesses.size() <= is_demanded_.size());
+void ReadAhead::guess(uint32_t layer, uint32_t kind, std::span<const Guess> guesses) {
+  EM_ASSERT(kind < kNumKinds && guesses.size() <= is_demanded_.size());
   Guesses& of_layer = layers_[layer];
-  of_layer.seen[distance].assign(guesses.begin(), guesses.end());
-  of_layer.distance = distance;
+  of_layer.seen[kind].assign(guesses.begin(), guesses.end());
+  of_layer.kind = kind;
   of_layer.next = 0;
   nearest_ = std::min(nearest_, layer);
 }
 
-void ReadAhead::judge(std::span<const Guess> guesses, uint32_t distance) {
+void ReadAhead::judge(std::span<const Guess> guesses, uint32_t kind) {
   for (size_t rank = 0; rank < guesses.size(); ++rank) {
     if (!guesses[rank].is_missing) continue;
     const bool came_true = is_demanded_[guesses[rank].expert] != 0;
-    float& share = trust(distance, rank);
+    float& share = trust(kind, rank);
     share += kTrustRate * ((came_true ? 1.0f : 0.0f) - share);
   }
 }
@@ -71,12 +68,10 @@ void ReadAhead::judge(std::span<const Guess> guesses, uint32_t distance) {
 void ReadAhead::settle(uint32_t layer, std::span<const uint32_t> demanded) {
   nearest_ = layer + 1;
   Guesses& guesses = layers_[layer];
-  const std::span<const Guess> latest = guesses.seen[guesses.distance];
+  const std::span<const Guess> latest = guesses.seen[guesses.kind];
   if (latest.empty()) return;
   for (const uint32_t expert : demanded) is_demanded_[expert] = 1;
-  for (uint32_t distance = 0; distance <= kMaxDistance; ++distance) {
-    judge(guesses.seen[distance], distance);
-  }
+  for (uint32_t kind = 0; kind < kNumKinds; ++kind) judge(guesses.seen[kind], kind);
   stats_.guesses += latest.size();
   stats_.foreseeable += demanded.size();
   for (const Guess& guess : latest) {
@@ -103,11 +98,11 @@ std::optional<ExpertId> ReadAhead::take() noexcept {
   if (policy_ == PreloadPolicy::kNone) return std::nullopt;
   for (; nearest_ < layers_.size(); ++nearest_) {
     Guesses& guesses = layers_[nearest_];
-    const std::span<const Guess> latest = guesses.seen[guesses.distance];
+    const std::span<const Guess> latest = guesses.seen[guesses.kind];
     while (guesses.next < latest.size()) {
       const size_t rank = guesses.next++;
       if (!latest[rank].is_missing) continue;
-      if (policy_ == PreloadPolicy::kAuto && trust(guesses.distance, rank) < kLeastTrust) continue;
+      if (policy_ == PreloadPolicy::kAuto && trust(guesses.kind, rank) < kLeastTrust) continue;
       return ExpertId{nearest_, latest[rank].expert};
     }
   }
@@ -122,7 +117,7 @@ void ReadAhead::restore_trust(std::span<const float> shares) noexcept {
 }
 
 std::span<const ReadAhead::Guess> ReadAhead::guessed(uint32_t layer) const noexcept {
-  return layers_[layer].seen[layers_[layer].distance];
+  return layers_[layer].seen[layers_[layer].kind];
 }
 
 }  // namespace edgemoe

@@ -2,7 +2,7 @@
 // Bookkeeping only: no I/O, no threads, no clock.
 //
 // A guess is trusted as far as guesses like it came true: the share that did is followed for every
-// distance in layers and every rank, among experts that were not in memory (a cache keeps what is
+// kind of guess and every rank, among experts that were not in memory (a cache keeps what is
 // easy to guess), whether they were read early or not. So reading ahead switches itself off where
 // guesses fail and on again where they hold, at no cost to the device.
 #pragma once
@@ -41,9 +41,15 @@ struct ReadAheadStats {
 
 class ReadAhead {
  public:
+  // Layers between a guess and what it is about, at most.
   static constexpr uint32_t kMaxDistance = 3;
-  // Distance of guesses for a whole batch of rows, which name most of a layer.
-  static constexpr uint32_t kBatch = 0;
+  // Kinds of guesses; each has trust of its own. 1 to kMaxDistance: routers, so many layers early.
+  static constexpr uint32_t kBatch = 0;  // for a whole batch of rows: they name most of a layer
+  // From the tokens of a step, for the first kMaxDistance layers with experts: kToken + 0, 1, 2.
+  static constexpr uint32_t kToken = kMaxDistance + 1;
+  // From what was used 1 to kMaxDistance layers before: kTransitions + 1, 2, 3.
+  static constexpr uint32_t kTransitions = kToken + kMaxDistance - 1;
+  static constexpr uint32_t kNumKinds = kTransitions + kMaxDistance + 1;
 
   // A guess is read when at least this share of those like it came true. An expert that is read in
   // vain delays what is asked for next by at most what a useful one saves.
@@ -56,9 +62,9 @@ class ReadAhead {
     uint32_t expert = 0;
     bool is_missing = false;  // not in memory, nor on its way
   };
-  // Seen from 1 to kMaxDistance layers before `layer`, or kBatch. Takes the place of earlier
-  // guesses for the layer, which are still judged. Requires: experts below num_experts.
-  void guess(uint32_t layer, uint32_t distance, std::span<const Guess> guesses);
+  // Takes the place of earlier guesses for the layer, which are still judged. Requires: `kind` is
+  // one of the above, experts below num_experts.
+  void guess(uint32_t layer, uint32_t kind, std::span<const Guess> guesses);
   // What `layer` asks for in fact: its guesses are judged and forgotten.
   void settle(uint32_t layer, std::span<const uint32_t> demanded);
   void forget() noexcept;  // all guesses: the step ended early
@@ -76,19 +82,22 @@ class ReadAhead {
 
  private:
   struct Guesses {
-    std::array<std::vector<Guess>, kMaxDistance + 1> seen;  // by distance
-    uint32_t distance = 0;                                  // of the latest
-    size_t next = 0;                                        // to take, of the latest
+    std::array<std::vector<Guess>, kNumKinds> seen;  // by kind
+    uint32_t kind = 0;                               // of the latest
+    size_t next = 0;                                 // to take, of the latest
   };
-  void judge(std::span<const Guess> guesses, uint32_t distance);
+  void judge(std::span<const Guess> guesses, uint32_t kind);
   static void clear(Guesses& guesses) noexcept;
-  float& trust(uint32_t distance, size_t rank) noexcept;
+  float& trust(uint32_t kind, size_t rank) noexcept;
+
+  // Guesses but for a batch are for so many rows at most.
+  static constexpr uint32_t kGuessedRows = 4;
 
   PreloadPolicy policy_;
   size_t num_ranks_;
   std::vector<Guesses> layers_;
   uint32_t nearest_ = 0;              // no layer before it has guesses to take
-  std::vector<float> trust_;          // [distance][rank]
+  std::vector<float> trust_;          // [kind][rank]
   std::vector<uint8_t> is_demanded_;  // scratch, by expert
   ReadAheadStats stats_;
 };

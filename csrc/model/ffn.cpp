@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "model/gated_network.h"
-#include "model/look_ahead.h"
 #include "model/step_recording.h"
 
 namespace edgemoe {

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "experts/expert_store.h"
+#include "model/look_ahead.h"
 #include "model/regrouper.h"
 #include "model/step.h"
 
@@ -16,7 +17,7 @@ void dense_ffn(StepContext& step, uint32_t layer);
 struct ExpertSupply {
   ExpertStore& store;
   Regrouper& regrouper;
-  uint32_t look_ahead = 0;  // layers; see look_ahead.h
+  const LookAhead& look_ahead;
 };
 
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.

@@ -49,11 +49,14 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
   EM_CHECK(!rows.empty() && rows.size() <= model.work.batch);
   for (size_t row = 0; row < rows.size(); ++row) model.work.positions[row] = rows[row].position;
   model.rope.set_positions({model.work.positions.data(), rows.size()}, model.compute.pool());
-  if (model.store != nullptr) model.store->begin_step(phase);
-  embed(model, rows);
-
   StepContext step{model.spec, model.weights, model.compute, model.rope,
                    model.work, rows,          model.script,  model.trace};
+  if (model.store != nullptr) {
+    model.store->begin_step(phase);
+    look_ahead_of_first(step, model.look_ahead, *model.store);
+  }
+  embed(model, rows);
+
   for (uint32_t layer = 0; layer < model.spec.num_layers; ++layer) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.trace != nullptr) {

@@ -7,6 +7,7 @@
 
 #include "experts/expert_store.h"
 #include "model/embedding.h"
+#include "model/look_ahead.h"
 #include "model/regrouper.h"
 #include "model/step.h"
 
@@ -21,8 +22,8 @@ struct Model {
   RopeTable& rope;
   Workspace& work;
   Regrouper& regrouper;
-  ExpertStore* store = nullptr;         // null for a dense model
-  uint32_t look_ahead = 0;              // layers whose routers are asked early
+  ExpertStore* store = nullptr;  // null for a dense model
+  LookAhead look_ahead;
   const RouteScript* script = nullptr;  // of benchmarks; else null
   EventTrace* trace = nullptr;          // null: nothing is recorded
 };

@@ -1,15 +1,24 @@
 #include "model/look_ahead.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
+#include <vector>
 
 #include "model/ffn.h"
 
 namespace edgemoe {
 namespace {
 
+static_assert(Workspace::kLookAheadRows <= LearnedRouting::kMaxRows);
+static_assert(LearnedRouting::kTableLayers == ReadAhead::kMaxDistance);
+
 bool is_moe(const StepContext& step, uint32_t layer) {
   return layer < step.spec.num_layers && step.spec.layers[layer].ffn.kind == FfnKind::kMoe;
+}
+
+void add_once(std::vector<uint32_t>& experts, uint32_t expert) {
+  if (std::find(experts.begin(), experts.end(), expert) == experts.end()) experts.push_back(expert);
 }
 
 // Experts that the rows are routed to, those of the first rank first, each once.
@@ -17,11 +26,7 @@ void collect(Workspace& work, size_t rows, size_t num_used) {
   work.ahead_experts.clear();
   for (size_t rank = 0; rank < num_used; ++rank) {
     for (size_t row = 0; row < rows; ++row) {
-      const uint32_t expert = work.ahead_routed[row * num_used + rank].expert;
-      const auto end = work.ahead_experts.end();
-      if (std::find(work.ahead_experts.begin(), end, expert) == end) {
-        work.ahead_experts.push_back(expert);
-      }
+      add_once(work.ahead_experts, work.ahead_routed[row * num_used + rank].expert);
     }
   }
 }
@@ -76,26 +81,97 @@ void ask_router(StepContext& step, uint32_t layer) {
   collect(work, rows, router.num_used);
 }
 
+// What the tokens of the rows used in `layer` before, as collect() orders them.
+void ask_tokens(StepContext& step, uint32_t layer, const LearnedRouting& learned) {
+  std::vector<uint32_t>& experts = step.work.ahead_experts;
+  experts.clear();
+  for (size_t rank = 0; rank < step.spec.router.num_used; ++rank) {
+    for (size_t row = 0; row < step.rows.size(); ++row) {
+      const std::span<const uint16_t> known = learned.of_token(row, layer);
+      if (rank < known.size()) add_once(experts, known[rank]);
+    }
+  }
+}
+
+void learn(StepContext& step, uint32_t layer, LearnedRouting& learned) {
+  Workspace& work = step.work;
+  const size_t used = step.spec.router.num_used;
+  for (size_t row = 0; row < step.rows.size(); ++row) {
+    work.ahead_experts.clear();
+    for (size_t i = row * used; i < (row + 1) * used; ++i) {
+      work.ahead_experts.push_back(work.routed[i].expert);
+    }
+    learned.learn(row, layer, work.ahead_experts);
+  }
+}
+
+// What usually follows the experts of `from` in `layer`.
+void ask_transitions(StepContext& step, uint32_t from, uint32_t layer, LearnedRouting& learned) {
+  Workspace& work = step.work;
+  const size_t used = step.spec.router.num_used;
+  work.ahead_experts.clear();
+  for (size_t row = 0; row < step.rows.size(); ++row) {
+    const std::span<const PredictedExpert> likely = learned.after(row, from, layer);
+    if (likely.size() != used) return;
+    for (size_t rank = 0; rank < used; ++rank) {
+      work.ahead_routed[row * used + rank].expert = likely[rank].expert;
+    }
+  }
+  collect(work, step.rows.size(), used);
+}
+
 }  // namespace
 
-void look_ahead(StepContext& step, uint32_t layer, uint32_t num_layers, ExpertStore& store) {
+void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore& store) {
+  if (ahead.learned == nullptr || step.rows.size() > Workspace::kLookAheadRows) return;
+  std::array<uint32_t, Workspace::kLookAheadRows> tokens{};
+  for (size_t row = 0; row < step.rows.size(); ++row) {
+    tokens[row] = static_cast<uint32_t>(step.rows[row].token);
+  }
+  ahead.learned->begin_step({tokens.data(), step.rows.size()});
+  // With a script the tokens are not those that were routed so.
+  if (step.script != nullptr || !store.wants_guesses()) return;
+  uint32_t distance = 0;
+  for (uint32_t layer = 0; layer < step.spec.num_layers && distance < ahead.num_layers; ++layer) {
+    if (!is_moe(step, layer)) continue;
+    ask_tokens(step, layer, *ahead.learned);
+    if (!step.work.ahead_experts.empty()) {
+      store.guess(layer, ReadAhead::kToken + distance, step.work.ahead_experts);
+    }
+    ++distance;
+  }
+  store.read_ahead();
+}
+
+void look_ahead(StepContext& step, uint32_t layer, const LookAhead& ahead, ExpertStore& store) {
   Workspace& work = step.work;
   const RouterSpec& router = step.spec.router;
-  if (num_layers == 0 || !store.wants_guesses()) return;
+  if (ahead.num_layers == 0) return;
+  const bool wanted = store.wants_guesses();
   if (step.rows.size() > Workspace::kLookAheadRows) {
     // So many rows use most experts that the whole layer is the best guess.
     const bool most = step.rows.size() * router.num_used >= router.num_experts;
-    if (!most || !is_moe(step, layer + 1)) return;
+    if (!wanted || !most || !is_moe(step, layer + 1)) return;
     work.ahead_experts.resize(router.num_experts);
     std::iota(work.ahead_experts.begin(), work.ahead_experts.end(), 0u);
     store.guess(layer + 1, ReadAhead::kBatch, work.ahead_experts);
     return;
   }
-  for (uint32_t distance = 1; distance <= std::min(num_layers, ReadAhead::kMaxDistance);
+  if (ahead.learned != nullptr) learn(step, layer, *ahead.learned);
+  if (!wanted) return;
+  const bool ask_routers = ahead.predictor != Predictor::kTransitions;
+  for (uint32_t distance = 1; distance <= std::min(ahead.num_layers, ReadAhead::kMaxDistance);
        ++distance) {
-    if (!is_moe(step, layer + distance)) continue;
-    ask_router(step, layer + distance);
-    store.guess(layer + distance, distance, work.ahead_experts);
+    const uint32_t later = layer + distance;
+    if (!is_moe(step, later)) continue;
+    if (ask_routers) {
+      ask_router(step, later);
+    } else {
+      ask_transitions(step, layer, later, *ahead.learned);
+    }
+    if (work.ahead_experts.empty()) continue;  // nothing is known yet
+    store.guess(later, ask_routers ? distance : ReadAhead::kTransitions + distance,
+                work.ahead_experts);
   }
 }
 

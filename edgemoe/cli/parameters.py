@@ -13,6 +13,7 @@ from edgemoe.options import (
     IO_BACKENDS,
     KV_TYPES,
     MAX_LOOK_AHEAD,
+    PREDICTORS,
     PRELOAD_POLICIES,
     LoadOptions,
     PreloadPolicy,
@@ -103,11 +104,18 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             help="Which experts are read before their layer asks for them.",
         ),
         click.option(
+            "--predictor",
+            type=click.Choice(PREDICTORS),
+            default=PreloadPolicy.predictor,
+            show_default=True,
+            help="Who guesses which experts those are.",
+        ),
+        click.option(
             "--look-ahead",
             type=click.IntRange(0, MAX_LOOK_AHEAD),
             default=PreloadPolicy.layers,
             show_default=True,
-            help="Layers whose routers are asked early.",
+            help="Layers whose experts are guessed early.",
         ),
         click.option(
             "--cache-folder",

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+import numpy as np
 
 from edgemoe import _core
 from edgemoe.cli.parameters import _Parameter
 from edgemoe.errors import ArgumentError
 from edgemoe.options import EVICTION_POLICIES
 from edgemoe.sizes import parse_size
-from edgemoe.routing import Trace, read_trace
+from edgemoe.traces import RouteTrace, read_trace
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _EXPERTS = re.compile(r"(\d+)x")
@@ -29,19 +30,19 @@ class Budget:
     experts: int = 0
     size: int = 0
 
-    def slots(self, trace: Trace) -> int:
+    def slots(self, path: str, trace: RouteTrace) -> int:
         """Experts that fit; at least one, at most all."""
         count = self.experts
         if self.share:
             # A little more, or 30 % of 10 experts would be 2.
             count = int(self.share * trace.all_experts + 1e-6)
         elif self.size:
-            if not trace.expert_bytes:
+            if not trace.mean_expert_bytes:
                 raise ArgumentError(
-                    f"{trace.path}: the trace does not say how large experts are; "
+                    f"{path}: the trace does not say how large experts are; "
                     f"give {self.text} in percent or as a number of experts (10x)"
                 )
-            count = int(self.size / trace.expert_bytes)
+            count = int(self.size / trace.mean_expert_bytes)
         return max(1, min(count, trace.all_experts))
 
 
@@ -110,18 +111,34 @@ def _shares(recall: dict[str, int]) -> dict[str, float | None]:
 
 # Transition counts take layers x experts^2 bytes twice; beyond this they are left out.
 _MAX_TRANSITION_BYTES = 256 << 20
+# Far above any model; each has counters.
+_MAX_EXPERTS = 1 << 18
+_UNKNOWN_TOKEN = (1 << 32) - 1
 
 
-def _report(trace: Trace, policies: list[str], budgets: list[Budget]) -> dict[str, Any]:
-    slots = [budget.slots(trace) for budget in budgets]
-    core = _core.RoutingTrace(trace.num_layers, trace.num_experts, trace.rows)
+def _routing(path: str, trace: RouteTrace) -> _core.RoutingTrace:
+    if trace.num_layers * trace.num_experts > _MAX_EXPERTS:
+        raise ArgumentError(
+            f"{path}: {trace.num_layers} layers of {trace.num_experts} experts; "
+            f"replay takes at most {_MAX_EXPERTS} experts"
+        )
+    token = np.full(len(trace.step), _UNKNOWN_TOKEN) if trace.token is None else trace.token
+    columns = (trace.turn, trace.phase, trace.step, trace.layer, trace.expert, token)
+    rows = np.stack(columns, axis=1).astype(np.uint32)
+    return _core.RoutingTrace(trace.num_layers, trace.num_experts, rows)
+
+
+def _report(path: str, policies: list[str], budgets: list[Budget]) -> dict[str, Any]:
+    trace = read_trace(path)
+    slots = [budget.slots(path, trace) for budget in budgets]
+    core = _routing(path, trace)
     predictable = 2 * trace.num_layers * trace.num_experts**2 <= _MAX_TRANSITION_BYTES
     return {
-        "trace": trace.path,
-        "architecture": trace.architecture,
+        "trace": path,
+        "architecture": trace.arch,
         "layers": trace.num_layers,
         "experts": trace.num_experts,
-        "experts_used": trace.experts_used,
+        "experts_used": trace.num_used,
         "budgets": [
             {"budget": budget.text, "slots": count}
             for budget, count in zip(budgets, slots, strict=True)
@@ -193,7 +210,7 @@ def replay(
     The slots have one size; a size is divided by the mean size of the trace's experts. The optimum
     loads every miss, as the policies do.
     """
-    reports = [_report(read_trace(path), policies, budgets) for path in traces]
+    reports = [_report(path, policies, budgets) for path in traces]
     if as_json:
         print(json.dumps({"traces": reports}))
         return

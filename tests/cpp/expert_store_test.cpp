@@ -216,6 +216,18 @@ TEST("a request that is dropped leaves its reads to finish into the cache") {
   }
 }
 
+TEST("what is guessed before any request is read, and a demand finds it") {
+  Fixture fixture("simulated:seed=4");
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kDecode);
+  store.guess(0, ReadAhead::kToken, std::vector<uint32_t>{3, 77});  // there is no expert 77
+  store.read_ahead();
+  CHECK(store.stats().ahead_bytes > 0);
+  CHECK(fixture.run(0, {3}) == std::set<uint32_t>{3});
+  const ExpertStats stats = store.stats();
+  CHECK_EQUAL(stats.useful_bytes, stats.ahead_bytes);
+}
+
 TEST("a pool below two experts is refused with the size that would do") {
   const std::string message = ERROR_MESSAGE(ErrorCode::kBudget, Fixture("pread", 1.9));
   CHECK(message.find("two experts") != std::string::npos);

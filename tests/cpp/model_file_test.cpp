@@ -8,6 +8,7 @@
 #include "gguf_folder.h"
 #include "gguf_image.h"
 #include "test.h"
+#include "tiny_model.h"
 
 namespace edgemoe {
 namespace {
@@ -15,49 +16,12 @@ namespace {
 using test::GgufFolder;
 using test::GgufImage;
 
-constexpr uint32_t kLayers = 2;
-constexpr uint64_t kWidth = 64;
-constexpr uint64_t kExperts = 4;
-constexpr uint64_t kHidden = 32;
-constexpr uint64_t kVocabulary = 40;
-
-// A small Mixtral.
-GgufImage tiny_model() {
-  GgufImage image;
-  image.add("general.architecture", "llama")
-      .add("llama.block_count", kLayers)
-      .add("llama.context_length", uint32_t{128})
-      .add("llama.embedding_length", static_cast<uint32_t>(kWidth))
-      .add("llama.feed_forward_length", static_cast<uint32_t>(kHidden))
-      .add("llama.attention.head_count", uint32_t{4})
-      .add("llama.attention.head_count_kv", uint32_t{2})
-      .add("llama.attention.layer_norm_rms_epsilon", 1e-5f)
-      .add("llama.rope.dimension_count", uint32_t{16})
-      .add("llama.rope.freq_base", 10000.0f)
-      .add("llama.expert_count", static_cast<uint32_t>(kExperts))
-      .add("llama.expert_used_count", uint32_t{2})
-      .add("llama.vocab_size", static_cast<uint32_t>(kVocabulary));
-  const auto tensor = [&](const std::string& name, std::vector<uint64_t> shape) {
-    image.add_tensor(name, QuantType::kF32, std::move(shape));
-  };
-  tensor("token_embd.weight", {kWidth, kVocabulary});
-  tensor("output_norm.weight", {kWidth});
-  tensor("output.weight", {kWidth, kVocabulary});
-  for (uint32_t layer = 0; layer < kLayers; ++layer) {
-    const std::string block = "blk." + std::to_string(layer) + ".";
-    tensor(block + "attn_norm.weight", {kWidth});
-    tensor(block + "attn_q.weight", {kWidth, kWidth});
-    tensor(block + "attn_k.weight", {kWidth, kWidth / 2});
-    tensor(block + "attn_v.weight", {kWidth, kWidth / 2});
-    tensor(block + "attn_output.weight", {kWidth, kWidth});
-    tensor(block + "ffn_norm.weight", {kWidth});
-    tensor(block + "ffn_gate_inp.weight", {kWidth, kExperts});
-    tensor(block + "ffn_gate_exps.weight", {kWidth, kHidden, kExperts});
-    tensor(block + "ffn_up_exps.weight", {kWidth, kHidden, kExperts});
-    tensor(block + "ffn_down_exps.weight", {kHidden, kWidth, kExperts});
-  }
-  return image;
-}
+using test::tiny_model;
+constexpr uint32_t kLayers = test::kTinyLayers;
+constexpr uint64_t kWidth = test::kTinyWidth;
+constexpr uint64_t kExperts = test::kTinyExperts;
+constexpr uint64_t kHidden = test::kTinyHidden;
+constexpr uint64_t kVocabulary = test::kTinyVocabulary;
 
 // Replaces (or adds) a value.
 template <class T>

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
 import edgemoe
 from edgemoe import ArgumentError, MemoryBudgetError, Model, PreloadPolicy, ReadError
+from edgemoe.options import PREDICTORS, LoadOptions
 
 PROMPT = "There was once a king who"
 
@@ -153,6 +154,27 @@ def test_a_budget_that_is_too_small_names_the_least(demo: str) -> None:
 def test_load_options_out_of_range_are_refused(demo: str, options: dict[str, object]) -> None:
     with pytest.raises(ArgumentError):
         Model.load(demo, **options)
+
+
+def test_predictors_guess_from_the_second_token_on(demo: str) -> None:
+    learned = {}
+    for predictor in PREDICTORS:
+        with Model.load(demo, memory="min", preload=PreloadPolicy("always", 3, predictor)) as model:
+            greedy(model)
+            stats = model.stats()
+        assert 0 < stats.true_guesses <= stats.guesses, predictor
+        learned[predictor] = stats.memory["learned_bytes"]
+    assert 0 < learned["router-only"] < learned["router"] < learned["transitions"]
+
+
+def test_an_unknown_predictor_is_refused_with_those_that_are_known(
+    demo: str, fails: Callable[..., str]
+) -> None:
+    with pytest.raises(ArgumentError, match="'oracle'; known: router, transitions, router-only"):
+        PreloadPolicy(predictor="oracle")
+    with pytest.raises(ArgumentError, match="'oracle'; known: router, transitions, router-only"):
+        Model(demo, LoadOptions(predictor="oracle"))
+    assert "transitions" in fails(2, "run", demo, "-p", "x", "--predictor", "oracle")
 
 
 def test_a_closed_model_says_so(demo: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from conftest import Run
 
 from edgemoe import Model, _core
-from edgemoe.options import EVICTION_POLICIES, PRELOAD_POLICIES, PreloadPolicy
+from edgemoe.options import EVICTION_POLICIES, PREDICTORS, PRELOAD_POLICIES, PreloadPolicy
 
 TOKENS = [1, *((7 * i * i + 13 * i + 5) % 4096 for i in range(150))]
 
@@ -56,13 +56,31 @@ def test_preload_policies(demo: str, expected: str, name: str, layers: int) -> N
     assert digest(demo, memory="min", one_by_one=True, preload=preload) == expected
 
 
-def test_what_earlier_runs_learned(demo: str, expected: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("name", ["auto", "always"])
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_predictors(demo: str, expected: str, predictor: str, name: str, layers: int) -> None:
+    preload = PreloadPolicy(name, layers, predictor)
+    assert digest(demo, memory="min", batch=3, preload=preload) == expected
+    assert digest(demo, memory="min", one_by_one=True, preload=preload) == expected
+
+
+@pytest.mark.parametrize("predictor", PREDICTORS)
+def test_what_earlier_runs_learned(
+    demo: str, expected: str, tmp_path: Path, predictor: str
+) -> None:
+    options: dict[str, Any] = {
+        "memory": "min",
+        "cache_folder": str(tmp_path),
+        "preload": PreloadPolicy(predictor=predictor),
+        "one_by_one": True,
+    }
     for _ in range(3):
-        assert digest(demo, memory="min", cache_folder=str(tmp_path)) == expected
+        assert digest(demo, **options) == expected
     kept = list(tmp_path.iterdir())
     assert len(kept) == 1
     kept[0].write_bytes(b"damaged")
-    assert digest(demo, memory="min", cache_folder=str(tmp_path)) == expected
+    assert digest(demo, **options) == expected
 
 
 @pytest.mark.parametrize("io", ["auto", "pread", "buffered"])

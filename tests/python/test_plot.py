@@ -189,7 +189,7 @@ def test_errors_of_plot(fails: Fails, tmp_path: Path, demo: str) -> None:
     assert "--terminal" in fails(2, "plot", trace)
     assert ".svg or .png" in fails(2, "plot", trace, "-o", tmp_path / "out.jpeg")
     assert "not text" in fails(1, "plot", demo, "-o", out)
-    assert "column 'slot' is missing" in fails(1, "plot", times, "-o", out)
+    assert "column 'expert' is missing" in fails(1, "plot", times, "-o", out)
     assert "column 'tokens' is missing" in fails(1, "plot", trace, trace, "-o", out)
     assert "No such file" in fails(1, "plot", tmp_path / "missing", "-o", out)
     assert "cannot be written" in fails(1, "plot", trace, "-o", tmp_path / "no/out.svg")

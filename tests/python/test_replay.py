@@ -7,12 +7,13 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Run
 
 from edgemoe.errors import ModelFormatError
 from edgemoe.options import EVICTION_POLICIES
-from edgemoe.routing import read_trace
+from edgemoe.traces import PREFILL, read_trace
 
 LAYERS, EXPERTS, USED = 6, 16, 2
 HEAD = (
@@ -53,18 +54,21 @@ def trace(tmp_path: Path) -> Path:
 
 def test_a_trace_says_what_its_model_is(trace: Path) -> None:
     read = read_trace(trace)
-    assert (read.architecture, read.num_layers, read.num_experts) == ("tiny", LAYERS, EXPERTS)
+    assert (read.arch, read.num_layers, read.num_experts) == ("tiny", LAYERS, EXPERTS)
     assert read.all_experts == len(MOE_LAYERS) * EXPERTS
-    assert read.expert_bytes == 2000
-    assert read.rows.shape[1] == 6
+    assert read.mean_expert_bytes == 2000
+    assert read.token is None
 
 
 def test_without_a_header_the_data_say_it(tmp_path: Path) -> None:
     path = tmp_path / "bare.csv"
     path.write_text("expert,layer,step,phase,turn,token\n7,3,0,1,0,42\n2,3,0,1,0,42\n")
     read = read_trace(path)
-    assert (read.num_layers, read.num_experts, read.experts_used) == (4, 8, 2)
-    assert read.rows.tolist() == [[0, 1, 0, 3, 7, 42], [0, 1, 0, 3, 2, 42]]
+    assert (read.num_layers, read.num_experts, read.num_used) == (4, 8, 2)
+    assert (read.expert.tolist(), read.slot.tolist()) == ([7, 2], [0, 1])
+    assert read.token is not None
+    assert read.token.tolist() == [42, 42]
+    assert read.mean_expert_bytes == 0
 
 
 def test_replay_as_json_compares_policies_with_belady(edgemoe: Run, trace: Path) -> None:
@@ -83,6 +87,25 @@ def test_replay_as_json_compares_policies_with_belady(edgemoe: Run, trace: Path)
     recall = report["predictor_recall"]
     assert 0 < recall["transitions"] <= recall["transitions_twice"] <= 1
     assert recall["token_table"] is None
+
+
+def test_a_recorded_run_is_replayed_and_plotted(edgemoe: Run, demo: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    options = ("-p", "Once upon a time there was", "-n", "12", "--batch", "4")
+    result = edgemoe("trace", demo, *options, "-o", path)
+    assert result.returncode == 0, result.stderr
+    result = edgemoe("replay", path, "--budgets", "10%,1MiB", "--json")
+    assert result.returncode == 0, result.stderr
+    (report,) = json.loads(result.stdout)["traces"]
+    recorded = read_trace(path)
+    assert (recorded.phase == PREFILL).any()
+    assert report["architecture"] == recorded.arch
+    used = np.unique(recorded.layer).size * recorded.num_used
+    for one in report["policies"]["layer-aware"]:
+        assert one["decode"]["demands"] == 11 * used
+    result = edgemoe("plot", path, "--terminal")
+    assert result.returncode == 0, result.stderr
+    assert b"layer" in result.stdout
 
 
 def test_replay_prints_a_table_for_each_trace(edgemoe: Run, trace: Path) -> None:
@@ -106,16 +129,16 @@ def test_token_ids_are_used_where_a_trace_has_them(edgemoe: Run, tmp_path: Path)
 
 ROW = "0,1,5,0,0,3,0.5,1,0\n"
 BAD = {
-    "fields": (ROW + "0,1,6,0,0\n", 7, "5 fields; the columns are 9"),
-    "word": ("0,1,abc,0,0,3,0.5,1,0\n", 6, "step is 'abc', not a whole number"),
-    "negative": ("0,1,-1,0,0,3,0.5,1,0\n", 6, "step is '-1', not a whole number"),
-    "fraction": ("0,1,1.5,0,0,3,0.5,1,0\n", 6, "step is '1.5'"),
+    "fields": (ROW + "0,1,6,0,0\n", 7, "5 values for 9 columns"),
+    "word": ("0,1,abc,0,0,3,0.5,1,0\n", 6, "step is 'abc', not a number"),
+    "negative": ("0,1,-1,0,0,3,0.5,1,0\n", 6, "step is -1; a whole number"),
+    "fraction": ("0,1,1.5,0,0,3,0.5,1,0\n", 6, "step is 1.5; a whole number"),
     "empty field": ("0,1,,0,0,3,0.5,1,0\n", 6, "step is ''"),
-    "phase": ("0,2,5,0,0,3,0.5,1,0\n", 6, "phase is 2; at most 1"),
-    "huge layer": ("0,1,5,99999999,0,3,0.5,1,0\n", 6, "layer is 99999999; at most 1023"),
-    "huge number": ("0,1," + "9" * 500 + ",0,0,3,0.5,1,0\n", 6, "step is 9999"),
-    "layer": ("0,1,5,6,0,3,0.5,1,0\n", 6, "layer is 6, but the model has 6"),
-    "expert": ("0,1,5,0,0,16,0.5,1,0\n", 6, "expert is 16, but the model has 16"),
+    "phase": ("0,2,5,0,0,3,0.5,1,0\n", 6, "phase is 2; a whole number up to 1"),
+    "huge layer": ("0,1,5,99999999,0,3,0.5,1,0\n", 6, "layer is 1e+08; a whole number up to 4095"),
+    "huge number": ("0,1," + "9" * 500 + ",0,0,3,0.5,1,0\n", 6, "step is not a finite number"),
+    "layer": ("0,1,5,6,0,3,0.5,1,0\n", 6, "layer is 6; the header says n_layer=6"),
+    "expert": ("0,1,5,0,0,16,0.5,1,0\n", 6, "expert is 16; the header says n_expert=16"),
     "step back": (ROW + "0,1,4,0,0,3,0.5,1,0\n", 7, "step 4 comes after step 5"),
     "prompt step back": (
         "0,0,5,0,0,3,0.5,1,0\n0,0,4,0,0,3,0.5,1,0\n",
@@ -129,8 +152,13 @@ BAD = {
     ),
     "turn back": ("1,1,5,0,0,3,0.5,1,0\n" + ROW, 7, "turn 0 comes after turn 1"),
     "twice": (ROW + ROW, 7, "expert 3 is there twice"),
-    "long line": ("0" * 5000 + "\n", 6, "longer than 4096 bytes"),
-    "bytes": ("0,1,\udcff,0,0,3,0.5,1,0\n", 6, "not a whole number"),
+    "twice, apart": (
+        ROW + "0,1,5,0,1,4,0.5,1,0\n0,1,5,0,2,3,0.5,1,0\n",
+        8,
+        "expert 3 is there twice",
+    ),
+    "long line": ("0" * 5000 + "\n", 6, "1 values for 9 columns"),
+    "bytes": ("0,1,\udcff,0,0,3,0.5,1,0\n", 6, "this is not text"),
 }
 
 
@@ -148,19 +176,20 @@ def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "no rows"),
-        (HEAD, "no rows"),
+        ("", "no column names"),
+        (HEAD, "no column names"),
         (HEAD + COLUMNS, "no rows"),
-        ("turn,step,layer\n0,0,0\n", ":1: no column phase, expert"),
-        ("# n_layer=999999999999999999999999\n", ":1: n_layer is 9999"),
-        ("# n_expert=many\n", ":1: n_expert is 'many'"),
-        ("# layer=0 expert_bytes=-5\n", ":1: expert_bytes is '-5'"),
-        ("\0\1\2" * 5000, ":1: the line is longer"),
+        ("turn,step,layer\n0,0,0\n", ":1: column 'phase' is missing"),
+        ("# n_layer=999999999999999999999999\n" + COLUMNS + ROW, ":1: n_layer=9999"),
+        ("# n_expert=many\n" + COLUMNS + ROW, ":1: n_expert=many"),
+        ("# layer=0 expert_bytes=-5\n" + COLUMNS + ROW, ":1: expert_bytes=-5"),
+        ("turn,phase,step,layer,expert,token\n0,1,0,0,0,4294967295\n", ":2: token is 4.29497e+09"),
+        ("\0\1\2" * 5000, ":1: this is not text"),
         (
             "turn,phase,step,layer,expert\n0,1,0,1023,4095\n",
-            "1024 layers of 4096 experts; at most 262144",
+            "1024 layers of 4096 experts; replay takes at most 262144",
         ),
-        ("GGUF\n", ":1: no column turn, phase, step, layer, expert"),
+        ("GGUF\n", ":1: column 'turn' is missing"),
     ],
 )
 def test_what_is_no_trace_is_refused(tmp_path: Path, fails: Fails, text: str, problem: str) -> None:
