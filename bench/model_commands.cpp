@@ -23,6 +23,7 @@ EngineOptions load_options(Arguments& arguments) {
   options.context = static_cast<uint32_t>(arguments.number("context", 0, kMaxCount));
   options.batch = static_cast<uint32_t>(arguments.number("batch", 0, kMaxCount));
   options.kv_type = kv_type_from_name(arguments.text("kv-type", "f16"));
+  options.mode = mode_from_name(arguments.text("mode", "stream"));
   options.eviction = eviction_policy_from_name(arguments.text("eviction", "layer-aware"));
   options.preload = preload_policy_from_name(arguments.text("preload", "auto"));
   options.look_ahead = static_cast<uint32_t>(
@@ -100,6 +101,7 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   json.begin_array();
   write_result(result, json);
   json.end_array();
+  json.field("mode", rules_of(options.mode).name);
   json.key("memory");
   json.begin_object();
   json.field("budget_bytes", engine->memory_plan().budget_bytes);

@@ -4,7 +4,6 @@
 
 #include "base/units.h"
 #include "engine/system_memory.h"
-#include "experts/expert_store.h"
 #include "model/kv_cache.h"
 #include "model/model_weights.h"
 #include "model/regrouper.h"
@@ -41,13 +40,18 @@ class Planner {
   Planner(const GgufFile& gguf, const ModelSpec& spec, const ModelTensors& tensors,
           const EngineOptions& options)
       : gguf_(gguf), spec_(spec), options_(options) {
+    plan_.mode = options.mode;
     plan_.process_bytes = process_memory().resident_bytes;
     plan_.num_threads = options.num_threads != 0 ? options.num_threads : usable_cpus();
     plan_.dense_bytes = ModelWeights::bytes(spec, tensors);
     if (!spec.is_moe()) return;
     const ExpertLayout layout = expert_layout(spec, tensors, kAssumedAlignment);
-    least_pool_ = ExpertStore::min_pool_bytes(layout);
-    plan_.all_experts_bytes = std::max(layout.total_slot_bytes(), least_pool_);
+    const auto bounds = [&](Mode mode) {
+      return pool_bounds(mode, layout, spec.router.num_used, options.look_ahead);
+    };
+    least_pool_ = bounds(options.mode).least;
+    most_pool_ = bounds(options.mode).most;
+    plan_.all_experts_bytes = bounds(Mode::kResident).most;
     for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
       if (!layout.is_moe(layer)) continue;
       plan_.token_expert_bytes +=
@@ -66,7 +70,7 @@ class Planner {
     const uint64_t fixed = total(plan_.context, plan_.batch, 0);
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     plan_.expert_pool_bytes =
-        std::clamp(align_down(left, kAssumedAlignment), least_pool_, plan_.all_experts_bytes);
+        std::clamp(align_down(left, kAssumedAlignment), least_pool_, most_pool_);
     if (!spec_.is_moe()) plan_.expert_pool_bytes = 0;
     return plan_;
   }
@@ -149,6 +153,7 @@ class Planner {
   const EngineOptions& options_;
   MemoryPlan plan_;
   uint64_t least_pool_ = 0;
+  uint64_t most_pool_ = 0;
 };
 
 }  // namespace

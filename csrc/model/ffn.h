@@ -17,6 +17,8 @@ struct ExpertSupply {
   ExpertStore& store;
   Regrouper& regrouper;
   uint32_t look_ahead = 0;  // layers; see look_ahead.h
+  // Every expert of a layer is asked for, and of the next one read ahead, whatever the router says.
+  bool whole_layers = false;
 };
 
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.

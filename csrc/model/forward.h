@@ -23,6 +23,7 @@ struct Model {
   Regrouper& regrouper;
   ExpertStore* store = nullptr;         // null for a dense model
   uint32_t look_ahead = 0;              // layers whose routers are asked early
+  bool whole_layers = false;            // see ExpertSupply
   const RouteScript* script = nullptr;  // of benchmarks; else null
   EventTrace* trace = nullptr;          // null: nothing is recorded
 };

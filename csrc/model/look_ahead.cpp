@@ -76,7 +76,22 @@ void ask_router(StepContext& step, uint32_t layer) {
   collect(work, rows, router.num_used);
 }
 
+void name_all(StepContext& step, uint32_t layer, ExpertStore& store) {
+  Workspace& work = step.work;
+  work.ahead_experts.resize(step.spec.router.num_experts);
+  std::iota(work.ahead_experts.begin(), work.ahead_experts.end(), 0u);
+  store.guess(layer, ReadAhead::kBatch, work.ahead_experts);
+}
+
 }  // namespace
+
+void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store) {
+  uint32_t next = layer;
+  do {
+    next = (next + 1) % step.spec.num_layers;
+  } while (!is_moe(step, next));
+  if (next != layer) name_all(step, next, store);
+}
 
 void look_ahead(StepContext& step, uint32_t layer, uint32_t num_layers, ExpertStore& store) {
   Workspace& work = step.work;
@@ -85,10 +100,7 @@ void look_ahead(StepContext& step, uint32_t layer, uint32_t num_layers, ExpertSt
   if (step.rows.size() > Workspace::kLookAheadRows) {
     // So many rows use most experts that the whole layer is the best guess.
     const bool most = step.rows.size() * router.num_used >= router.num_experts;
-    if (!most || !is_moe(step, layer + 1)) return;
-    work.ahead_experts.resize(router.num_experts);
-    std::iota(work.ahead_experts.begin(), work.ahead_experts.end(), 0u);
-    store.guess(layer + 1, ReadAhead::kBatch, work.ahead_experts);
+    if (most && is_moe(step, layer + 1)) name_all(step, layer + 1, store);
     return;
   }
   for (uint32_t distance = 1; distance <= std::min(num_layers, ReadAhead::kMaxDistance);

@@ -15,4 +15,8 @@ namespace edgemoe {
 // the next layer in file order. Changes the ahead_ parts of the workspace and work.selection.
 void look_ahead(StepContext& step, uint32_t layer, uint32_t num_layers, ExpertStore& store);
 
+// Names every expert of the next layer that has some, in file order; behind the last layer comes
+// the first, which the next step begins with. Changes work.ahead_experts.
+void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store);
+
 }  // namespace edgemoe
