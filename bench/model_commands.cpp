@@ -106,6 +106,8 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   json.begin_object();
   json.field("budget_bytes", engine->memory_plan().budget_bytes);
   json.field("peak_bytes", engine->stats().peak_resident_bytes);
+  // The peak may be that of measuring the machine before the model was loaded.
+  json.field("resident_bytes", engine->stats().resident_bytes);
   json.end_object();
   json.field("level", std::string_view(engine->level()));
   json.field("threads", uint64_t{engine->memory_plan().num_threads});

@@ -64,6 +64,8 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
         "memory": {
             "budget_bytes": engine.plan()["budget_bytes"],
             "peak_bytes": engine.stats()["peak_resident_bytes"],
+            # The peak may be that of measuring the machine before the model was loaded.
+            "resident_bytes": engine.stats()["resident_bytes"],
         },
         "mode": options["mode"],
         "level": engine.level,
