@@ -14,50 +14,9 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 
-UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-
-def parse_size(text: str) -> int:
-    for unit, factor in UNITS.items():
-        if text.endswith(unit):
-            return int(float(text.removesuffix(unit)) * factor)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 2GiB")
-
-
-@contextmanager
-def memory_group(limit: int) -> Iterator[Path]:
-    """A control group with that limit; the path of the file that processes join by."""
-    v1 = Path("/sys/fs/cgroup/memory")
-    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"edgemoe-compare-{os.getpid()}"
-    group.mkdir()
-    try:
-        name = "memory.limit_in_bytes" if v1.is_dir() else "memory.max"
-        (group / name).write_text(str(limit))
-        yield group / "cgroup.procs"
-    finally:
-        group.rmdir()
-
-
-def drop_page_cache() -> None:
-    os.sync()
-    Path("/proc/sys/vm/drop_caches").write_text("3")
-
-
-def run_limited(command: Sequence[str], limit: int) -> str:
-    """Standard output of a command that runs in the group from its first instruction on."""
-    drop_page_cache()
-    with memory_group(limit) as members:
-        joining = ["sh", "-c", 'echo $$ > "$0" && exec "$@"', str(members), *command]
-        result = subprocess.run(joining, capture_output=True, text=True, check=False)
-    if result.returncode != 0:
-        sys.exit(f"{command[0]} failed ({result.returncode}): {result.stderr.strip()[-300:]}")
-    return result.stdout
+from limits import LimitError, Limits, RunError, parse_size, run_limited
 
 
 def edgemoe_decode(arguments: argparse.Namespace, program: str) -> float:
@@ -65,7 +24,7 @@ def edgemoe_decode(arguments: argparse.Namespace, program: str) -> float:
     command = [program, "decode", arguments.model, "--memory", budget]
     command += ["--tokens", str(arguments.tokens), "--repetitions", "1"]
     command += ["--threads", str(arguments.threads)]
-    report = json.loads(run_limited(command, arguments.memory))
+    report = json.loads(run_limited(command, Limits(arguments.memory)))
     return float(report["results"][0]["tokens_per_second"]["median"])
 
 
@@ -73,7 +32,7 @@ def llama_decode(arguments: argparse.Namespace) -> float:
     command = [arguments.llama_bench, "-m", arguments.model, "-p", "0", "-r", "1", "-o", "json"]
     command += ["-n", str(arguments.llama_tokens), "-t", str(arguments.threads), "--no-warmup"]
     command += arguments.llama_arguments.split()
-    return float(json.loads(run_limited(command, arguments.memory))[0]["avg_ts"])
+    return float(json.loads(run_limited(command, Limits(arguments.memory)))[0]["avg_ts"])
 
 
 def main() -> None:
@@ -99,8 +58,11 @@ def main() -> None:
     ours: list[float] = []
     theirs: list[float] = []
     for number in range(1, arguments.rounds + 1):
-        ours.append(edgemoe_decode(arguments, program))
-        theirs.append(llama_decode(arguments))
+        try:
+            ours.append(edgemoe_decode(arguments, program))
+            theirs.append(llama_decode(arguments))
+        except (LimitError, RunError) as error:
+            sys.exit(str(error))
         line = f"round {number}: edgemoe {ours[-1]:.3f} tok/s, llama.cpp {theirs[-1]:.3f} tok/s"
         print(line, flush=True)
     mine, other = statistics.median(ours), statistics.median(theirs)

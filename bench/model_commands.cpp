@@ -23,6 +23,7 @@ EngineOptions load_options(Arguments& arguments) {
   options.context = static_cast<uint32_t>(arguments.number("context", 0, kMaxCount));
   options.batch = static_cast<uint32_t>(arguments.number("batch", 0, kMaxCount));
   options.kv_type = kv_type_from_name(arguments.text("kv-type", "f16"));
+  options.mode = mode_from_name(arguments.text("mode", "stream"));
   options.eviction = eviction_policy_from_name(arguments.text("eviction", "layer-aware"));
   options.preload = preload_policy_from_name(arguments.text("preload", "auto"));
   options.predictor = predictor_from_name(arguments.text("predictor", "router"));
@@ -99,6 +100,7 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   BenchmarkResult result = run_benchmark(*engine, file, benchmark, bandwidth, {});
   const MemoryPlan plan = engine->memory_plan();
   const uint64_t peak_bytes = engine->stats().peak_resident_bytes;
+  const uint64_t resident_bytes = engine->stats().resident_bytes;
   const std::string level = engine->level();
   const std::string io(engine->io_backend());
   engine.reset();  // what it held is room for the second measurement
@@ -110,10 +112,13 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   json.begin_array();
   write_result(result, json);
   json.end_array();
+  json.field("mode", rules_of(options.mode).name);
   json.key("memory");
   json.begin_object();
   json.field("budget_bytes", plan.budget_bytes);
   json.field("peak_bytes", peak_bytes);
+  // The peak may be that of measuring the machine before the model was loaded.
+  json.field("resident_bytes", resident_bytes);
   json.end_object();
   json.field("level", std::string_view(level));
   json.field("threads", uint64_t{plan.num_threads});

@@ -15,7 +15,7 @@ from edgemoe import _core
 from edgemoe.demo import demo_path
 from edgemoe.errors import ArgumentError, EdgemoeError, ModelFormatError
 from edgemoe.generation import Generation
-from edgemoe.options import CachePolicy, LoadOptions, PreloadPolicy, Sampling
+from edgemoe.options import MODES, CachePolicy, LoadOptions, PreloadPolicy, Sampling
 from edgemoe.stats import Stats
 from edgemoe.text import ChatTemplate, Tokenizer
 from edgemoe.traces import DECODE, PREFILL
@@ -179,6 +179,7 @@ class Model:
         batch: int = 0,
         threads: int = 0,
         kv_type: str = "f16",
+        mode: str = MODES[0],
         eviction: str | CachePolicy = CachePolicy.name,
         io: str = "auto",
         preload: PreloadPolicy | None = None,
@@ -202,6 +203,7 @@ class Model:
             batch=batch,
             threads=threads,
             kv_type=kv_type,
+            mode=mode,
             eviction=evicting.name,
             io=io,
             preload=chosen.name,

@@ -10,6 +10,7 @@ from edgemoe.errors import ArgumentError
 from edgemoe.sizes import parse_memory
 
 KV_TYPES = ("f16", "q8_0", "f32")
+MODES = ("stream", "resident", "on-demand", "unbuffered", "layer-by-layer")
 EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo", "paper")
 PRELOAD_POLICIES = ("auto", "always", "none")
 PREDICTORS = ("router", "transitions", "router-only")
@@ -84,6 +85,10 @@ class LoadOptions:
     batch     rows of one prefill step
     threads   that compute
     kv_type   one of KV_TYPES
+    mode      one of MODES: "stream" caches experts and reads guesses ahead; "resident" reads all
+              when loading; the others are baselines that keep no expert after its use: "on-demand"
+              reads what routers choose, "unbuffered" guesses too, "layer-by-layer" reads whole
+              layers
     eviction  one of EVICTION_POLICIES
     io        one of IO_BACKENDS, or "simulated:..." (tests)
     preload   one of PRELOAD_POLICIES, see PreloadPolicy
@@ -99,6 +104,7 @@ class LoadOptions:
     batch: int = 0
     threads: int = 0
     kv_type: str = "f16"
+    mode: str = MODES[0]
     eviction: str = "layer-aware"
     io: str = "auto"
     preload: str = PreloadPolicy.name

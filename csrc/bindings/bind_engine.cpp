@@ -188,8 +188,11 @@ void bind_engine(py::module_& module) {
   py::class_<Engine>(module, "Engine")
       .def(py::init([](const ModelFile& file, const py::dict& options) {
              const EngineOptions engine_options = options_from(options);
-             const py::gil_scoped_release released;
-             return Engine::load(file, engine_options);
+             std::unique_ptr<Engine> engine;
+             run_interruptibly([&](const Session::ShouldStop& stop) {
+               engine = Engine::load(file, engine_options, stop);
+             });
+             return engine;
            }),
            py::arg("file"), py::arg("options"), py::keep_alive<1, 2>())
       .def("plan", [](const Engine& engine) { return dict_of(engine.memory_plan()); })

@@ -53,6 +53,8 @@ EngineOptions options_from(const py::dict& values) {
       options.batch = count_from(value, key);
     } else if (key == "kv_type") {
       options.kv_type = kv_type_from_name(value.cast<std::string>());
+    } else if (key == "mode") {
+      options.mode = mode_from_name(value.cast<std::string>());
     } else if (key == "eviction") {
       options.eviction = eviction_policy_from_name(value.cast<std::string>());
     } else if (key == "cache_folder") {

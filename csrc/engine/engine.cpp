@@ -55,14 +55,17 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
       expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
   ExpertStoreOptions store;
   store.eviction = options.eviction;
-  store.preload = options.preload;
+  store.preload = preload_of(options.mode, options.preload);
+  store.keep = rules_of(options.mode).keeps;
   store.num_used = file.spec().router.num_used;
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
   constexpr uint64_t kWorthMeasuring = 256 * kMiB;
   const bool streams = pool_bytes < layout.total_slot_bytes();
-  if (options.in_flight_bytes != 0) {
+  if (rules_of(options.mode).whole_layers) {
+    store.in_flight_bytes = pool_bytes;
+  } else if (options.in_flight_bytes != 0) {
     store.in_flight_bytes = options.in_flight_bytes;
-  } else if (streams && pool_bytes >= kWorthMeasuring && options.preload != PreloadPolicy::kNone) {
+  } else if (streams && pool_bytes >= kWorthMeasuring && store.preload != PreloadPolicy::kNone) {
     store.in_flight_bytes = device_in_flight_bytes(file, files[0], options);
   }
   store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),
@@ -92,8 +95,18 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory.expert_pool_bytes)),
       cache(model_file.spec(), memory.context, options.kv_type),
-      model{model_file.spec(), weights, compute, embedding, rope, work, regrouper, store.get(), {}},
-      cache_folder(options.cache_folder) {
+      model{model_file.spec(),
+            weights,
+            compute,
+            embedding,
+            rope,
+            work,
+            regrouper,
+            store.get(),
+            {},
+            rules_of(options.mode).whole_layers},
+      // What is learned is for choosing what to keep.
+      cache_folder(rules_of(options.mode).keeps ? options.cache_folder : "") {
   PredictorChoice choice = choose_predictor(model_file.spec(), options);
   if (choice.learned) learned.emplace(std::move(*choice.learned));
   model.look_ahead = {choice.predictor, choice.look_ahead, learned ? &*learned : nullptr};
@@ -142,7 +155,8 @@ void Engine::Impl::start_warm_up() {
   });
 }
 
-std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options) {
+std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options,
+                                     const std::function<bool()>& should_stop) {
   constexpr uint32_t kMaxThreads = 1024;
   if (options.num_threads > kMaxThreads) {
     throw Error(ErrorCode::kArgument, "threads must be at most 1024");
@@ -151,16 +165,21 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
     throw Error(ErrorCode::kArgument, "look_ahead must be at most " +
                                           std::to_string(ReadAhead::kMaxDistance) + " layers");
   }
+  preload_of(options.mode, options.preload);
   const MemoryPlan plan = file.plan(options);
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
   }
   auto impl = std::make_unique<Impl>(file, options, plan);
-  if (impl->store && !options.cache_folder.empty()) {
-    impl->take_up_learned();
-    impl->start_warm_up();
+  const bool learns = impl->store && !impl->cache_folder.empty();
+  if (learns) impl->take_up_learned();
+  std::unique_ptr<Engine> engine(new Engine(std::move(impl)));
+  if (options.mode == Mode::kResident) {
+    engine->load_all_experts(should_stop);
+  } else if (learns) {
+    engine->impl_->start_warm_up();
   }
-  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+  return engine;
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -170,6 +189,7 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   const auto lock = impl_->lock_for_step();
   if (!impl_->store || impl_->plan.expert_pool_bytes < impl_->plan.all_experts_bytes) return;
   const ModelSpec& model = impl_->file.spec();
+  impl_->store->begin_step(Phase::kPrefill);
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;

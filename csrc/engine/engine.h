@@ -40,8 +40,11 @@ struct TraceEvents {
 class Engine {
  public:
   // Loads the dense weights and sets the store up. Errors: those of ModelFile; kBudget with the
-  // whole plan in the message when the budget is below the least; kIo.
-  static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options);
+  // whole plan in the message when the budget is below the least; kArgument for options that do not
+  // go together; kIo. Mode::kResident reads all experts here: it asks should_stop as
+  // load_all_experts does.
+  static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options,
+                                      const std::function<bool()>& should_stop = {});
   ~Engine();
 
   // Reads all experts if the plan has memory for all of them, else does nothing: without it an

@@ -26,8 +26,10 @@ std::string describe(const MemoryPlan& plan) {
 }
 
 std::string describe_shortage(const MemoryPlan& plan) {
-  return "a memory budget of " + format_bytes(plan.budget_bytes) +
-         " is too small; the least that runs is " + format_bytes(plan.least_bytes) +
+  const std::string purpose =
+      plan.mode == Mode::kStream ? "" : " for mode " + std::string(rules_of(plan.mode).name);
+  return "a memory budget of " + format_bytes(plan.budget_bytes) + " is too small" + purpose +
+         "; the least that runs is " + format_bytes(plan.least_bytes) +
          " (--memory min): process " + format_bytes(plan.process_bytes) + ", dense weights " +
          format_bytes(plan.dense_bytes) + ", KV cache " + format_bytes(plan.kv_cache_bytes) +
          " for a context of " + std::to_string(plan.context) + ", one step " +

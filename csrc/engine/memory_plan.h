@@ -4,11 +4,13 @@
 #include <cstdint>
 #include <string>
 
+#include "engine/mode.h"
 #include "experts/predictor.h"
 
 namespace edgemoe {
 
 struct MemoryPlan {
+  Mode mode = Mode::kStream;
   uint64_t budget_bytes = 0;   // the bound of the whole process
   uint64_t process_bytes = 0;  // what the process held before loading (interpreter, tokenizer)
   uint64_t dense_bytes = 0;    // weights that stay in memory

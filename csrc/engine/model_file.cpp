@@ -5,7 +5,6 @@
 #include "base/units.h"
 #include "engine/predictor_choice.h"
 #include "engine/system_memory.h"
-#include "experts/expert_store.h"
 #include "experts/popularity.h"
 #include "model/kv_cache.h"
 #include "model/model_weights.h"
@@ -43,6 +42,7 @@ class Planner {
   Planner(const GgufFile& gguf, const ModelSpec& spec, const ModelTensors& tensors,
           const EngineOptions& options)
       : gguf_(gguf), spec_(spec), options_(options) {
+    plan_.mode = options.mode;
     plan_.process_bytes = process_memory().resident_bytes;
     plan_.num_threads = options.num_threads != 0 ? options.num_threads : usable_cpus();
     plan_.dense_bytes = ModelWeights::bytes(spec, tensors);
@@ -52,8 +52,12 @@ class Planner {
     plan_.learned_bytes = Popularity::bytes(size_t{spec.num_layers} * spec.router.num_experts) +
                           (choice.learned ? LearnedRouting::bytes(*choice.learned) : 0);
     const ExpertLayout layout = expert_layout(spec, tensors, kAssumedAlignment);
-    least_pool_ = ExpertStore::min_pool_bytes(layout);
-    plan_.all_experts_bytes = std::max(layout.total_slot_bytes(), least_pool_);
+    const auto bounds = [&](Mode mode) {
+      return pool_bounds(mode, layout, spec.router.num_used, options.look_ahead);
+    };
+    least_pool_ = bounds(options.mode).least;
+    most_pool_ = bounds(options.mode).most;
+    plan_.all_experts_bytes = bounds(Mode::kResident).most;
     for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
       if (!layout.is_moe(layer)) continue;
       plan_.token_expert_bytes +=
@@ -72,7 +76,7 @@ class Planner {
     const uint64_t fixed = total(plan_.context, plan_.batch, 0);
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     plan_.expert_pool_bytes =
-        std::clamp(align_down(left, kAssumedAlignment), least_pool_, plan_.all_experts_bytes);
+        std::clamp(align_down(left, kAssumedAlignment), least_pool_, most_pool_);
     if (!spec_.is_moe()) plan_.expert_pool_bytes = 0;
     return plan_;
   }
@@ -158,6 +162,7 @@ class Planner {
   const EngineOptions& options_;
   MemoryPlan plan_;
   uint64_t least_pool_ = 0;
+  uint64_t most_pool_ = 0;
 };
 
 }  // namespace

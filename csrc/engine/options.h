@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/mode.h"
 #include "experts/eviction.h"
 #include "experts/predictor.h"
 #include "experts/read_ahead.h"
@@ -31,8 +32,9 @@ struct EngineOptions {
   uint32_t context = 0;       // positions; 0: min(trained context, kDefaultContext)
   uint32_t batch = 0;         // rows of one prefill step; 0: as memory allows
   kernels::KvType kv_type = kernels::KvType::kF16;
+  Mode mode = Mode::kStream;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
-  PreloadPolicy preload = PreloadPolicy::kAuto;
+  PreloadPolicy preload = PreloadPolicy::kAuto;  // see preload_of
   Predictor predictor = Predictor::kRouter;
   uint32_t look_ahead = 2;       // layers whose experts are guessed early, at most kMaxDistance
   uint64_t in_flight_bytes = 0;  // of reads ahead and demands together; 0: measured

@@ -4,7 +4,8 @@ namespace edgemoe {
 
 PredictorChoice choose_predictor(const ModelSpec& spec, const EngineOptions& options) {
   PredictorChoice choice{options.predictor, 0, {}};
-  if (!spec.is_moe() || options.preload == PreloadPolicy::kNone) return choice;
+  if (!spec.is_moe() || !rules_of(options.mode).guesses) return choice;
+  if (options.preload == PreloadPolicy::kNone) return choice;
   choice.look_ahead = options.look_ahead;
   if (options.look_ahead == 0 || options.predictor == Predictor::kRouterOnly) return choice;
   LearnedRouting::Shape shape;

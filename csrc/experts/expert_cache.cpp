@@ -191,9 +191,21 @@ size_t ExpertCache::slot_index(uint64_t offset) const noexcept {
 
 void ExpertCache::abandon_load(ExpertId id) noexcept {
   Entry& abandoned = entry(id);
-  size_t index = slot_index(abandoned.slot_offset);
-  abandoned.state = State::kAbsent;
   abandoned.pins = 0;
+  free_slot(abandoned);
+}
+
+void ExpertCache::drop(ExpertId id) noexcept {
+  EM_ASSERT(state(id) == State::kResident);
+  EM_ASSERT(pins(id) == 0);
+  --num_resident_;
+  ++evictions_;
+  free_slot(entry(id));
+}
+
+void ExpertCache::free_slot(Entry& entry) noexcept {
+  const size_t index = slot_index(entry.slot_offset);
+  entry.state = State::kAbsent;
   slots_[index].occupied = false;
   used_bytes_ -= slots_[index].bytes;
   costs_[index] = 0;

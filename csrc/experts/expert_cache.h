@@ -36,6 +36,7 @@ class ExpertCache {
   std::optional<uint64_t> reserve(ExpertId id, uint64_t bytes);
   void finish_load(ExpertId id) noexcept;   // loading -> resident, still pinned
   void abandon_load(ExpertId id) noexcept;  // loading -> absent, slot freed
+  void drop(ExpertId id) noexcept;  // resident, not pinned -> absent, slot freed; an eviction
 
   void pin(ExpertId id) noexcept;  // Requires: not absent. Counted.
   void unpin(ExpertId id) noexcept;
@@ -93,6 +94,7 @@ class ExpertCache {
   std::optional<Run> least_valuable_run(uint64_t bytes) noexcept;
   void evict(const Run& run) noexcept;
   void occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept;
+  void free_slot(Entry& entry) noexcept;
   void join_with_next(size_t index) noexcept;
   size_t slot_index(uint64_t offset) const noexcept;
 

@@ -16,8 +16,10 @@ using Clock = std::chrono::steady_clock;
 // Under way while a batch is computed: a tenth of a second of a fast device.
 constexpr uint64_t kBatchInFlightBytes = 256u << 20;
 
-// Of the pool, what reading ahead may have under way: slots that load cannot make room.
+// Of the pool, what reading ahead may have under way: slots that load cannot make room. A pool that
+// keeps nothing needs no room for more than the running layer.
 constexpr uint64_t kAheadShare = 4;
+constexpr uint64_t kUnkeptAheadShare = 2;
 
 // Ranges of one expert have neighbouring tags.
 constexpr uint64_t kTagsPerExpert = 4;
@@ -58,6 +60,7 @@ struct ExpertStore::Impl {
         loads(size_t{layout.num_layers()} * layout.num_experts()),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
         preload(options.preload),
+        keep(options.keep),
         in_flight_limit(options.in_flight_bytes),
         layer_stats(layout.num_layers()),
         queue(std::move(reader)) {
@@ -80,6 +83,7 @@ struct ExpertStore::Impl {
   std::vector<ReadAhead::Guess> guesses;  // scratch
   std::vector<ExpertId> hottest;          // of earlier runs, to read from hottest_first on
   size_t hottest_first = 0;
+  bool keep;  // see ExpertStoreOptions
   uint64_t in_flight_limit;
   uint64_t in_flight = 0;        // bytes of slots with reads under way
   uint64_t ahead_in_flight = 0;  // of those, of experts that nobody has asked for
@@ -171,8 +175,10 @@ struct ExpertStore::Impl {
   void read_ahead() {
     // A batch computes for so long between two calls that a deep queue is needed to keep the device
     // busy, and what it reads ahead is nearly certain to be used.
-    const uint64_t most = phase == Phase::kPrefill ? kBatchInFlightBytes : in_flight_limit;
-    const uint64_t ahead_limit = std::min(most, pool.bytes() / kAheadShare);
+    const uint64_t most =
+        phase == Phase::kPrefill ? std::max(kBatchInFlightBytes, in_flight_limit) : in_flight_limit;
+    const uint64_t share = keep ? kAheadShare : kUnkeptAheadShare;
+    const uint64_t ahead_limit = std::min(most, pool.bytes() / share);
     while (in_flight < most && ahead_in_flight < ahead_limit) {
       const std::optional<ExpertId> id = ahead.take();
       if (!id) return read_hottest();
@@ -246,7 +252,7 @@ struct ExpertStore::Impl {
     }
     cache.finish_load(id);
     if (!load.wanted) {
-      cache.unpin(id);
+      load.ahead ? cache.unpin(id) : release(id);
       return;
     }
     load.wanted = false;
@@ -305,9 +311,24 @@ struct ExpertStore::Impl {
     ahead.forget();
   }
 
+  // Gives up a pin; what is not kept leaves with it.
+  void release(ExpertId id) noexcept {
+    cache.unpin(id);
+    if (!keep) cache.drop(id);
+  }
+
   void give_up_last() noexcept {
-    for (const ReadyExpert& expert : in_use) cache.unpin(expert.id);
+    for (const ReadyExpert& expert : in_use) release(expert.id);
     in_use.clear();
+  }
+
+  // What was read ahead for the layer that ends and not asked for; reads under way end in release.
+  void drop_unused() noexcept {
+    for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+      const ExpertId id{layer, expert};
+      count_ahead(id, stats().wasted_bytes);
+      if (cache.state(id) == ExpertCache::State::kResident) cache.drop(id);
+    }
   }
 
   std::span<const ReadyExpert> next(Wait wait) {
@@ -352,9 +373,10 @@ struct ExpertStore::Impl {
   void end_request() noexcept {
     give_up_last();
     for (; ready_first < ready.size(); ++ready_first) {
-      cache.unpin({layer, demanded[ready[ready_first]]});
+      release({layer, demanded[ready[ready_first]]});
     }
     for (const uint32_t expert : demanded) load_of({layer, expert}).wanted = false;
+    if (!keep) drop_unused();
     demanded.clear();
     ready.clear();
     ready_first = 0;

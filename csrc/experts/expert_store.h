@@ -31,6 +31,9 @@ struct ExpertStoreOptions {
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   PreloadPolicy preload = PreloadPolicy::kAuto;
   uint32_t num_used = 1;  // experts of a token
+  // False: an expert leaves when its layer has used it, and what was read ahead in vain with it.
+  // Half of the pool is then for the running layer, half for what is read ahead.
+  bool keep = true;
   // Bytes in flight from which the device gains no more; reading ahead stops there.
   uint64_t in_flight_bytes = 16u << 20;
 };

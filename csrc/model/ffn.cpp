@@ -30,8 +30,8 @@ void route_rows(StepContext& step, uint32_t layer) {
 }
 
 // Counting sort of (row, rank) by expert: fills first_of_expert, expert_rows, place_of_routed and
-// needed_experts (rising, which is file order).
-void group_by_expert(StepContext& step) {
+// needed_experts (rising, which is file order; those without rows too when `all` are asked for).
+void group_by_expert(StepContext& step, bool all) {
   Workspace& work = step.work;
   const RouterSpec& router = step.spec.router;
   const size_t num_routed = step.rows.size() * router.num_used;
@@ -40,7 +40,7 @@ void group_by_expert(StepContext& step) {
   work.needed_experts.clear();
   for (uint32_t expert = 0; expert < router.num_experts; ++expert) {
     const uint32_t count = work.first_of_expert[expert + 1];
-    if (count != 0) {
+    if (count != 0 || all) {
       work.needed_experts.push_back(
           {expert, static_cast<float>(count) / static_cast<float>(step.rows.size())});
     }
@@ -92,6 +92,10 @@ NetworkJob shared_job(const StepContext& step, const LayerWeights& weights) {
   job.hidden = step.work.hidden;
   job.out = step.work.branch;
   return job;
+}
+
+bool has_rows(const Workspace& work, const ReadyExpert& ready) {
+  return work.first_of_expert[ready.id.expert] != work.first_of_expert[ready.id.expert + 1];
 }
 
 // The results go to their places in expert_out.
@@ -188,10 +192,14 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
   route_rows(step, layer);
-  group_by_expert(step);
+  group_by_expert(step, supply.whole_layers);
   auto request = supply.store.request(layer, work.needed_experts);
   record_routing(step, layer, supply.store);
-  look_ahead(step, layer, supply.look_ahead, supply.store);
+  if (supply.whole_layers) {
+    announce_next_layer(step, layer, supply.store);
+  } else {
+    look_ahead(step, layer, supply.look_ahead, supply.store);
+  }
   if (step.spec.router.weight_before_ffn) scale_inputs(step);  // leaves weights of 1
   // First what is in memory, with the shared expert, while the reads run; then whatever arrives.
   work.jobs.clear();
@@ -201,7 +209,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   do {
     missing -= ready.size();
     for (const ReadyExpert& expert : ready) {
-      work.jobs.push_back(expert_job(step, layer, expert, supply));
+      if (has_rows(work, expert)) work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
     {
       const OverlapScope overlap(step.trace, missing > 0);

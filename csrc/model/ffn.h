@@ -18,6 +18,8 @@ struct ExpertSupply {
   ExpertStore& store;
   Regrouper& regrouper;
   const LookAhead& look_ahead;
+  // Every expert of a layer is asked for, and of the next one read ahead, whatever the router says.
+  bool whole_layers = false;
 };
 
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.

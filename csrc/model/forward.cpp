@@ -69,7 +69,7 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
     add_branch(model, rows.size());
     norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows.size());
     if (model.spec.layers[layer].ffn.kind == FfnKind::kMoe) {
-      moe_ffn(step, layer, {*model.store, model.regrouper, model.look_ahead});
+      moe_ffn(step, layer, {*model.store, model.regrouper, model.look_ahead, model.whole_layers});
     } else {
       dense_ffn(step, layer);
     }

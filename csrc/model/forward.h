@@ -24,6 +24,7 @@ struct Model {
   Regrouper& regrouper;
   ExpertStore* store = nullptr;  // null for a dense model
   LookAhead look_ahead;
+  bool whole_layers = false;            // see ExpertSupply
   const RouteScript* script = nullptr;  // of benchmarks; else null
   EventTrace* trace = nullptr;          // null: nothing is recorded
 };

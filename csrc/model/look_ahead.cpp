@@ -120,7 +120,22 @@ void ask_transitions(StepContext& step, uint32_t from, uint32_t layer, LearnedRo
   collect(work, step.rows.size(), used);
 }
 
+void name_all(StepContext& step, uint32_t layer, ExpertStore& store) {
+  Workspace& work = step.work;
+  work.ahead_experts.resize(step.spec.router.num_experts);
+  std::iota(work.ahead_experts.begin(), work.ahead_experts.end(), 0u);
+  store.guess(layer, ReadAhead::kBatch, work.ahead_experts);
+}
+
 }  // namespace
+
+void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store) {
+  uint32_t next = layer;
+  do {
+    next = (next + 1) % step.spec.num_layers;
+  } while (!is_moe(step, next));
+  if (next != layer) name_all(step, next, store);
+}
 
 void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore& store) {
   if (ahead.learned == nullptr || step.rows.size() > Workspace::kLookAheadRows) return;
@@ -151,10 +166,7 @@ void look_ahead(StepContext& step, uint32_t layer, const LookAhead& ahead, Exper
   if (step.rows.size() > Workspace::kLookAheadRows) {
     // So many rows use most experts that the whole layer is the best guess.
     const bool most = step.rows.size() * router.num_used >= router.num_experts;
-    if (!wanted || !most || !is_moe(step, layer + 1)) return;
-    work.ahead_experts.resize(router.num_experts);
-    std::iota(work.ahead_experts.begin(), work.ahead_experts.end(), 0u);
-    store.guess(layer + 1, ReadAhead::kBatch, work.ahead_experts);
+    if (wanted && most && is_moe(step, layer + 1)) name_all(step, layer + 1, store);
     return;
   }
   if (ahead.learned != nullptr) learn(step, layer, *ahead.learned);

@@ -29,4 +29,8 @@ void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore&
 // order. Changes the ahead_ parts of the workspace and work.selection.
 void look_ahead(StepContext& step, uint32_t layer, const LookAhead& ahead, ExpertStore& store);
 
+// Names every expert of the next layer that has some, in file order; behind the last layer comes
+// the first, which the next step begins with. Changes work.ahead_experts.
+void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store);
+
 }  // namespace edgemoe

@@ -64,7 +64,10 @@ def _measure(values: dict[str, Any]) -> dict[str, Any]:
         "memory": {
             "budget_bytes": engine.plan()["budget_bytes"],
             "peak_bytes": engine.stats()["peak_resident_bytes"],
+            # The peak may be that of measuring the machine before the model was loaded.
+            "resident_bytes": engine.stats()["resident_bytes"],
         },
+        "mode": options["mode"],
         "level": engine.level,
         "threads": engine.plan()["threads"],
         "io": engine.io,
@@ -88,7 +91,8 @@ def _print(report: dict[str, Any]) -> None:
         )
     memory = report["memory"]
     print(
-        f"level {report['level']}, {report['threads']} threads, io {report['io']}, "
+        f"mode {report['mode']}, level {report['level']}, {report['threads']} threads, "
+        f"io {report['io']}, "
         f"{format_size(memory['peak_bytes'])} of {format_size(memory['budget_bytes'])} memory used"
         + (f", routing from {report['routing']}" if "routing" in report else "")
     )

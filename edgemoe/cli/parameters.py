@@ -13,6 +13,7 @@ from edgemoe.options import (
     IO_BACKENDS,
     KV_TYPES,
     MAX_LOOK_AHEAD,
+    MODES,
     PREDICTORS,
     PRELOAD_POLICIES,
     LoadOptions,
@@ -96,6 +97,13 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
         ),
         click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
         click.option("--io", type=IoBackend(), default="auto", show_default=True),
+        click.option(
+            "--mode",
+            type=click.Choice(MODES),
+            default=MODES[0],
+            show_default=True,
+            help="resident: read all experts first. The last three are baselines that keep none.",
+        ),
         click.option(
             "--preload",
             type=click.Choice(PRELOAD_POLICIES),

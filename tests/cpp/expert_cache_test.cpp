@@ -171,6 +171,16 @@ TEST("a pin that is given up makes its slot the next to go, in the middle of a r
   CHECK(cache.state({0, 0}) == ExpertCache::State::kAbsent);
 }
 
+TEST("a dropped expert leaves a gap that joins its neighbours") {
+  ExpertCache cache(kLayers, kExperts, 3 * 4096, EvictionPolicy::kLru);
+  for (uint32_t expert = 0; expert < 3; ++expert) use(cache, {0, expert}, 4096);
+  for (const uint32_t expert : {0u, 2u, 1u}) cache.drop({0, expert});
+  CHECK_EQUAL(cache.evictions(), 3u);
+  CHECK_EQUAL(cache.num_resident(), 0u);
+  CHECK_EQUAL(cache.used_bytes(), 0u);
+  CHECK(cache.reserve({1, 0}, 3 * 4096).has_value());
+}
+
 TEST("a long prompt does not push out what decoding uses") {
   ExpertCache cache(1, 64, 8 * 4096, EvictionPolicy::kLayerAware);
   for (int step = 0; step < 50; ++step) {

@@ -63,11 +63,10 @@ uint64_t offset_of(uint32_t layer, uint32_t expert, size_t matrix) {
 
 class Fixture {
  public:
-  explicit Fixture(const std::string& backend, double slots = 100)
+  explicit Fixture(const std::string& backend, double slots = 100, ExpertStoreOptions options = {})
       : temporary_(kFileBytes), backend_(backend) {
     files_.emplace_back(temporary_.path(), access_for_backend(backend));
     ExpertLayout layout(tensors(), kExperts, files_[0].alignment());
-    ExpertStoreOptions options;
     options.pool_bytes =
         static_cast<uint64_t>(slots * static_cast<double>(layout.max_slot_bytes()));
     ReaderOptions reader;
@@ -226,6 +225,62 @@ TEST("what is guessed before any request is read, and a demand finds it") {
   CHECK(fixture.run(0, {3}) == std::set<uint32_t>{3});
   const ExpertStats stats = store.stats();
   CHECK_EQUAL(stats.useful_bytes, stats.ahead_bytes);
+}
+
+ExpertStoreOptions keeping_nothing() {
+  ExpertStoreOptions options;
+  options.keep = false;
+  options.preload = PreloadPolicy::kAlways;
+  return options;
+}
+
+TEST("a store that keeps nothing reads at every use, in waves where the pool is small") {
+  for (const double slots : {2.0, 3.5, 100.0}) {
+    Fixture fixture("simulated:seed=4,latency=100,reorder=1", slots, keeping_nothing());
+    for (int round = 0; round < 2; ++round) {
+      CHECK(fixture.run(0, kAll) == kAllSet);
+      CHECK(fixture.run(0, {2, 5}) == (std::set<uint32_t>{2, 5}));
+    }
+    const ExpertStats stats = fixture.store().stats();
+    CHECK_EQUAL(stats.hits, 0u);
+    CHECK_EQUAL(stats.evictions, 20u);
+    CHECK_EQUAL(fixture.store().cache().used_bytes(), 0u);
+  }
+}
+
+TEST("a store that keeps nothing uses what was read ahead, and drops what was read in vain") {
+  Fixture fixture("simulated:seed=4", 100, keeping_nothing());
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kDecode);
+  {
+    const std::vector<ExpertDemand> demand = {{0, 1.0f}};
+    auto request = store.request(0, demand);
+    store.guess(1, 1, std::vector<uint32_t>{3, 4});
+    while (!request.next(Wait::kAtLeastOne).empty()) {
+    }
+  }
+  {
+    const std::vector<ExpertDemand> demand = {{4, 1.0f}};
+    auto request = store.request(1, demand);
+    while (!request.next(Wait::kAtLeastOne).empty()) {
+    }
+  }
+  fixture.run(2, kAll);  // takes the arrivals of what was still under way
+  const ExpertStats stats = store.stats();
+  CHECK_EQUAL(stats.ahead_bytes, stats.useful_bytes + stats.wasted_bytes);
+  CHECK_EQUAL(stats.useful_bytes, stats.wasted_bytes);
+  CHECK_EQUAL(store.cache().used_bytes(), 0u);
+}
+
+TEST("a store that keeps nothing drops the reads of a request that was dropped") {
+  Fixture fixture("simulated:seed=5,latency=300,reorder=1", 100, keeping_nothing());
+  std::vector<ExpertDemand> demands;
+  for (const uint32_t expert : kAll) demands.push_back({expert, 1.0f});
+  {
+    auto request = fixture.store().request(0, demands);
+  }
+  for (int round = 0; round < 5; ++round) CHECK(fixture.run(1, kAll) == kAllSet);
+  CHECK_EQUAL(fixture.store().cache().used_bytes(), 0u);
 }
 
 TEST("a pool below two experts is refused with the size that would do") {

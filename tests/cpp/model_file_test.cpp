@@ -208,6 +208,44 @@ TEST("a budget below the least is refused before anything is loaded, and the lea
   CHECK(Engine::load(file, options)->memory_plan().budget_bytes == options.memory_bytes);
 }
 
+TEST("a mode's pool holds what it has use for, and no budget makes it larger") {
+  const GgufFolder folder;
+  const ModelFile file(folder.write("model.gguf", tiny_model().build()));
+  const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment);
+  EngineOptions options;
+  options.memory = EngineOptions::Memory::kBytes;
+  options.memory_bytes = uint64_t{1} << 40;
+  options.look_ahead = 1;
+  const auto slots = [&](Mode mode) {
+    options.mode = mode;
+    return file.plan(options).expert_pool_bytes / layout.max_slot_bytes();
+  };
+  CHECK_EQUAL(slots(Mode::kStream), kLayers * kExperts);
+  CHECK_EQUAL(slots(Mode::kResident), kLayers * kExperts);
+  CHECK_EQUAL(slots(Mode::kOnDemand), 2u);
+  CHECK_EQUAL(slots(Mode::kUnbuffered), 4u);
+  CHECK_EQUAL(slots(Mode::kLayerByLayer), 2 * kExperts);
+}
+
+TEST("a mode that decides what is read ahead takes no preload policy") {
+  const GgufFolder folder;
+  const ModelFile file(folder.write("model.gguf", tiny_model().build()));
+  EngineOptions options;
+  options.memory = EngineOptions::Memory::kLeast;
+  options.preload = PreloadPolicy::kAlways;
+  for (const ModeRules& rules : modes()) {
+    CHECK(&rules_of(rules.mode) == &rules);
+    CHECK(mode_from_name(rules.name) == rules.mode);
+    options.mode = rules.mode;
+    if (rules.guesses) {
+      Engine::load(file, options);
+    } else {
+      CHECK(mentions(ERROR_MESSAGE(ErrorCode::kArgument, Engine::load(file, options)),
+                     std::string(rules.name)));
+    }
+  }
+}
+
 TEST("an engine has one session at a time, and its sequence can be taken back") {
   const GgufFolder folder;
   const ModelFile file(folder.write("model.gguf", tiny_model().build()));

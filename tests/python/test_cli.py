@@ -110,8 +110,9 @@ def test_bench_has_the_promised_keys(edgemoe: Run, demo: str) -> None:
         assert set(result["tokens_per_second"]) == {"median", "min", "max"}
         assert set(result["limit"]) == {"storage", "memory", "compute"}
         assert result["of_limit"] > 0
-    assert report["memory"]["peak_bytes"] <= report["memory"]["budget_bytes"]
-    assert {"level", "threads"} <= set(report)
+    memory = report["memory"]
+    assert 0 < memory["resident_bytes"] <= memory["peak_bytes"] <= memory["budget_bytes"]
+    assert {"mode", "level", "threads"} <= set(report)
 
 
 def test_bench_measures_at_a_depth(edgemoe: Run, demo: str) -> None:

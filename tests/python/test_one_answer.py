@@ -11,7 +11,13 @@ import pytest
 from conftest import Run
 
 from edgemoe import Model, _core
-from edgemoe.options import EVICTION_POLICIES, PREDICTORS, PRELOAD_POLICIES, PreloadPolicy
+from edgemoe.options import (
+    EVICTION_POLICIES,
+    MODES,
+    PREDICTORS,
+    PRELOAD_POLICIES,
+    PreloadPolicy,
+)
 
 TOKENS = [1, *((7 * i * i + 13 * i + 5) % 4096 for i in range(150))]
 
@@ -54,6 +60,12 @@ def test_preload_policies(demo: str, expected: str, name: str, layers: int) -> N
     preload = PreloadPolicy(name, layers)
     assert digest(demo, memory="min", batch=32, preload=preload) == expected
     assert digest(demo, memory="min", one_by_one=True, preload=preload) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_modes(demo: str, expected: str, mode: str) -> None:
+    assert digest(demo, memory="min", batch=32, mode=mode) == expected
+    assert digest(demo, memory="min", one_by_one=True, mode=mode) == expected
 
 
 @pytest.mark.parametrize("layers", [1, 3])
