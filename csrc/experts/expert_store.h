@@ -83,6 +83,13 @@ class ExpertStore {
   // Two of the largest slots: one computes while the next is read.
   static uint64_t min_pool_bytes(const ExpertLayout& layout) noexcept;
 
+  // Changes the bytes of the pool between two steps: reads under way are waited for, the least
+  // valuable experts make way, and what is freed goes back to the system. Growing reads nothing.
+  // Clamped to what min_pool_bytes and max_pool_bytes say. Errors are left to later demands.
+  void set_pool_bytes(uint64_t bytes);
+  // What the pool may grow to: that of all experts, where the system let us map it.
+  uint64_t max_pool_bytes() const noexcept;
+
   // Once per forward pass.
   void begin_step(Phase phase) noexcept;
 
