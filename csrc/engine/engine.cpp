@@ -45,13 +45,15 @@ ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const Fil
 }
 
 std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const File> files,
-                                        const EngineOptions& options, uint64_t pool_bytes) {
+                                        const EngineOptions& options, const MemoryPlan& plan) {
   if (!file.spec().is_moe()) return nullptr;
   uint64_t alignment = 1;
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
   ExpertLayout layout =
       expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
   ExpertStoreOptions store;
+  const uint64_t pool_bytes = plan.expert_pool_bytes;
+  store.most_pool_bytes = plan.all_experts_bytes;
   store.eviction = options.eviction;
   store.preload = options.preload;
   store.num_used = file.spec().router.num_used;
@@ -75,10 +77,12 @@ const TensorInfo& embedding_of(const ModelFile& file) {
 
 }  // namespace
 
-Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
+Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_options,
                    const MemoryPlan& memory)
     : file(model_file),
+      options(engine_options),
       plan(memory),
+      governor(governor_bounds(memory)),
       pool(memory.num_threads),
       files(open_files(model_file.gguf(), options.reader)),
       compute(pool, kernels::select_table()),
@@ -88,7 +92,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
       rope(model_file.spec(), weights.rope_factors(), memory.batch),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
-      store(make_store(model_file, files, options, memory.expert_pool_bytes)),
+      store(make_store(model_file, files, options, memory)),
       cache(model_file.spec(), memory.context, options.kv_type),
       model{model_file.spec(),
             weights,
@@ -98,8 +102,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
             work,
             regrouper,
             store.get(),
-            options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead},
-      cache_folder(options.cache_folder) {
+            options.preload == PreloadPolicy::kNone ? 0 : options.look_ahead} {
   if (options.trace) {
     trace.emplace(step_capacity(model_file.spec(), memory.batch));
     model.trace = &*trace;
@@ -109,7 +112,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
 Engine::Impl::~Impl() {
   stop_warm_up = true;
   if (warm_up.joinable()) warm_up.join();
-  if (store && tokens > 0) write_model_state(cache_folder, file, store->learned());
+  if (store && tokens > 0) write_model_state(options.cache_folder, file, store->learned());
 }
 
 std::unique_lock<std::mutex> Engine::Impl::lock_for_step() {
@@ -164,9 +167,6 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
 const ModelSpec& Engine::spec() const noexcept {
   return impl_->file.spec();
 }
-const MemoryPlan& Engine::memory_plan() const noexcept {
-  return impl_->plan;
-}
 const char* Engine::level() const noexcept {
   return impl_->compute.table().level;
 }
@@ -206,12 +206,15 @@ EngineStats Engine::stats() const {
     stats.experts = impl_->store->stats();
     stats.prefill = impl_->store->stats(Phase::kPrefill);
     stats.decode = impl_->store->stats(Phase::kDecode);
+    stats.expert_pool_bytes = impl_->store->cache().pool_bytes();
     stats.reads = impl_->store->read_stats();
     stats.read_ahead = impl_->store->read_ahead_stats();
     for (uint32_t layer = 0; layer < impl_->store->layout().num_layers(); ++layer) {
       stats.layers.push_back(impl_->store->layer_stats(layer));
     }
   }
+  stats.pool_shrinks = impl_->governor.shrinks();
+  stats.pool_grows = impl_->governor.grows();
   stats.steps = impl_->steps;
   stats.tokens = impl_->tokens;
   stats.step_ns = impl_->step_ns;

@@ -6,6 +6,9 @@
 
 namespace edgemoe {
 
+// Slots are planned for the largest direct-I/O alignment in use; a finer device wastes nothing.
+inline constexpr uint64_t kAssumedAlignment = 4096;
+
 struct MemoryPlan {
   uint64_t budget_bytes = 0;   // the bound of the whole process
   uint64_t process_bytes = 0;  // what the process held before loading (interpreter, tokenizer)
@@ -14,6 +17,7 @@ struct MemoryPlan {
   uint64_t scratch_bytes = 0;      // activations of one step, I/O buffers, threads, slack
   uint64_t expert_pool_bytes = 0;  // slots
   uint64_t least_bytes = 0;        // the smallest budget that runs with these options
+  uint64_t least_pool_bytes = 0;   // the smallest pool that runs
   uint64_t all_experts_bytes = 0;  // pool that would hold every expert
   uint64_t token_expert_bytes =
       0;  // experts that one token uses: below this an LRU cache hits nothing
@@ -25,6 +29,13 @@ struct MemoryPlan {
     return process_bytes + dense_bytes + kv_cache_bytes + scratch_bytes + expert_pool_bytes;
   }
 };
+
+// Bytes and the page tables that map them.
+uint64_t with_page_tables(uint64_t bytes) noexcept;
+// Sets the budget, the pool to what the rest of the plan leaves of it, at most `most_pool_bytes`.
+void share_budget(MemoryPlan& plan, uint64_t budget_bytes, uint64_t most_pool_bytes) noexcept;
+// The least budget for which share_budget keeps everything that is not the pool.
+uint64_t least_budget(const MemoryPlan& plan) noexcept;
 
 // The plan as the lines that `inspect` prints.
 std::string describe(const MemoryPlan& plan);

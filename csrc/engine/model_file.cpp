@@ -17,9 +17,8 @@ namespace edgemoe {
 namespace {
 
 // What Python, the allocator, the sampler and the kernel take beyond the arrays that are counted:
-// measured at 10 to 18 MiB on x86-64 with glibc; page tables are 1/512 of what they map.
+// measured at 10 to 18 MiB on x86-64 with glibc.
 constexpr uint64_t kSlackBytes = 24 * kMiB;
-constexpr uint64_t kPageTableShare = 512;
 constexpr uint64_t kThreadBytes = 256 * kKiB;  // touched stack, per thread
 constexpr uint64_t kReaderBytes = 8 * kMiB;    // I/O threads, rings, bounce buffers
 constexpr uint64_t kTraceCopies = 3;           // the trace, what was taken from it, in Python
@@ -46,8 +45,8 @@ class Planner {
     plan_.dense_bytes = ModelWeights::bytes(spec, tensors);
     if (!spec.is_moe()) return;
     const ExpertLayout layout = expert_layout(spec, tensors, kAssumedAlignment);
-    least_pool_ = ExpertStore::min_pool_bytes(layout);
-    plan_.all_experts_bytes = std::max(layout.total_slot_bytes(), least_pool_);
+    plan_.least_pool_bytes = ExpertStore::min_pool_bytes(layout);
+    plan_.all_experts_bytes = std::max(layout.total_slot_bytes(), plan_.least_pool_bytes);
     for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
       if (!layout.is_moe(layer)) continue;
       plan_.token_expert_bytes +=
@@ -57,17 +56,14 @@ class Planner {
 
   MemoryPlan plan() {
     const uint32_t largest_context = default_context();
-    plan_.least_bytes = total(smallest_context(largest_context), smallest_batch(), least_pool_);
-    plan_.budget_bytes = budget();
+    plan_.least_bytes =
+        total(smallest_context(largest_context), smallest_batch(), plan_.least_pool_bytes);
+    plan_.budget_bytes = budget_bytes(options_, plan_.least_bytes);
     plan_.context = choose_context(largest_context);
     plan_.batch = choose_batch();
     plan_.kv_cache_bytes = KvCache::bytes(spec_, plan_.context, options_.kv_type);
     plan_.scratch_bytes = scratch(plan_.batch);
-    const uint64_t fixed = total(plan_.context, plan_.batch, 0);
-    const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
-    plan_.expert_pool_bytes =
-        std::clamp(align_down(left, kAssumedAlignment), least_pool_, plan_.all_experts_bytes);
-    if (!spec_.is_moe()) plan_.expert_pool_bytes = 0;
+    share_budget(plan_, plan_.budget_bytes, plan_.all_experts_bytes);
     return plan_;
   }
 
@@ -83,9 +79,9 @@ class Planner {
   }
 
   uint64_t total(uint32_t context, uint32_t batch, uint64_t pool) const {
-    const uint64_t sum = plan_.process_bytes + plan_.dense_bytes +
-                         KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool;
-    return sum + sum / kPageTableShare;
+    return with_page_tables(plan_.process_bytes + plan_.dense_bytes +
+                            KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) +
+                            pool);
   }
 
   uint32_t default_context() const {
@@ -97,18 +93,6 @@ class Planner {
     return options_.context != 0 ? options_.context : std::min(largest, kLeastContext);
   }
   uint32_t smallest_batch() const { return options_.batch != 0 ? options_.batch : kLeastBatch; }
-
-  uint64_t budget() const {
-    switch (options_.memory) {
-      case EngineOptions::Memory::kBytes:
-        return options_.memory_bytes;
-      case EngineOptions::Memory::kLeast:
-        return plan_.least_bytes;
-      case EngineOptions::Memory::kAuto:
-        return automatic_budget(system_memory(), process_memory());
-    }
-    return plan_.least_bytes;
-  }
 
   bool fits(uint32_t context, uint32_t batch, uint64_t pool) const {
     return total(context, batch, pool) <= plan_.budget_bytes;
@@ -123,10 +107,11 @@ class Planner {
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     const auto too_large = [&] {
       return KvCache::bytes(spec_, context, options_.kv_type) > left / 4 ||
-             !fits(context, smallest_batch(), least_pool_);
+             !fits(context, smallest_batch(), plan_.least_pool_bytes);
     };
     while (context / 2 >= kLeastContext && too_large()) context /= 2;
-    return fits(context, smallest_batch(), least_pool_) ? context : smallest_context(largest);
+    return fits(context, smallest_batch(), plan_.least_pool_bytes) ? context
+                                                                   : smallest_context(largest);
   }
 
   // A larger batch reads each expert less often in prefill, and takes slots from decode: up to an
@@ -138,7 +123,7 @@ class Planner {
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     uint32_t batch = std::min(kDefaultBatch, context);
     while (batch > kLeastBatch && (scratch(batch) - scratch(kLeastBatch) > left / 8 ||
-                                   !fits(context, batch, least_pool_))) {
+                                   !fits(context, batch, plan_.least_pool_bytes))) {
       batch /= 2;
     }
     return std::max(1u, std::min(batch, context));
@@ -148,10 +133,21 @@ class Planner {
   const ModelSpec& spec_;
   const EngineOptions& options_;
   MemoryPlan plan_;
-  uint64_t least_pool_ = 0;
 };
 
 }  // namespace
+
+uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
+  switch (options.memory) {
+    case EngineOptions::Memory::kBytes:
+      return options.memory_bytes;
+    case EngineOptions::Memory::kLeast:
+      return least_bytes;
+    case EngineOptions::Memory::kAuto:
+      return automatic_budget(system_memory(options.system_root), process_memory());
+  }
+  return least_bytes;
+}
 
 ModelFile::ModelFile(const std::string& path) : gguf_(GgufFile::open(path)) {
   const ModelCounts counts = read_counts(gguf_);

@@ -44,13 +44,14 @@ struct Load {
   uint32_t failed_range = 0;
 };
 
-// Addresses for all experts, so that the pool can grow: they take no memory until they are used.
-// Only for the pool where they would count. Errors: kBudget when the system refuses the pool.
-AlignedBuffer map_pool(const ExpertLayout& layout, uint64_t pool_bytes) {
+// Addresses for the largest pool, so that it can grow: they take no memory until they are used.
+// Only for the pool of now where they would count. Errors: kBudget when the system refuses the
+// pool.
+AlignedBuffer map_pool(uint64_t pool_bytes, uint64_t most_bytes) {
   AlignedBuffer pool(pool_bytes);
-  if (layout.total_slot_bytes() <= pool_bytes || !AlignedBuffer::addresses_are_free()) return pool;
+  if (most_bytes <= pool_bytes || !AlignedBuffer::addresses_are_free()) return pool;
   try {
-    pool = AlignedBuffer(layout.total_slot_bytes(), AlignedBuffer::Promise::kNotNeeded);
+    pool = AlignedBuffer(most_bytes, AlignedBuffer::Promise::kNotNeeded);
     pool.limit_to(pool_bytes);
   } catch (const Error&) {
     // More than the addresses of this machine.
@@ -65,7 +66,7 @@ struct ExpertStore::Impl {
        std::unique_ptr<AsyncReader> reader, const ExpertStoreOptions& options)
       : layout(std::move(expert_layout)),
         files(model_files),
-        pool(map_pool(layout, options.pool_bytes)),
+        pool(map_pool(options.pool_bytes, options.most_pool_bytes)),
         cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
         loads(size_t{layout.num_layers()} * layout.num_experts()),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),

@@ -71,6 +71,7 @@ class Fixture {
     ExpertStoreOptions options;
     options.pool_bytes =
         static_cast<uint64_t>(slots * static_cast<double>(layout.max_slot_bytes()));
+    options.most_pool_bytes = 40 * layout.max_slot_bytes();
     ReaderOptions reader;
     reader.backend = backend;
     store_ = std::make_unique<ExpertStore>(std::move(layout), files_,
