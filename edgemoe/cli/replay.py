@@ -13,8 +13,8 @@ from edgemoe import _core
 from edgemoe.cli.parameters import _Parameter
 from edgemoe.errors import ArgumentError
 from edgemoe.options import EVICTION_POLICIES
-from edgemoe.sizes import parse_size
 from edgemoe.routing import Trace, read_trace
+from edgemoe.sizes import parse_size
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)%")
 _EXPERTS = re.compile(r"(\d+)x")
