@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgemoe import ArgumentError, MemoryBudgetError, Model, _core
+from edgemoe.cli.generating import Meter
 from edgemoe.options import LoadOptions
+from edgemoe.stats import Stats
 
 TOKENS = [1, *range(300, 400)]
 
@@ -136,3 +139,28 @@ def test_an_explicit_budget_ends_what_pressure_did(machine: Machine, demo: str) 
 def test_an_unknown_governor_is_refused(demo: str) -> None:
     with pytest.raises(ArgumentError, match="known: auto, on, off"):
         Model.load(demo, governor="sometimes")
+
+
+class Pressed:
+    """A model whose pool was changed so many times since it was looked at first."""
+
+    def __init__(self, demo: Model, shrinks: int, grows: int) -> None:
+        self._demo = demo
+        self._changes = [(0, 0), (shrinks, grows)]
+
+    def stats(self) -> Stats:
+        shrinks, grows = self._changes.pop(0)
+        return replace(self._demo.stats(), pool_shrinks=shrinks, pool_grows=grows)
+
+    def memory_plan(self) -> dict[str, int]:
+        return self._demo.memory_plan()
+
+
+def test_the_command_line_says_what_pressure_did(demo: str) -> None:
+    with Model.load(demo, memory="min") as model:
+        quiet = Meter(Pressed(model, 0, 0))  # type: ignore[arg-type]
+        assert quiet.pressure_line() is None
+        line = Meter(Pressed(model, 3, 1)).pressure_line()  # type: ignore[arg-type]
+    assert line is not None
+    assert "shrank 3 times and grew once" in line
+    assert "\n" not in line
