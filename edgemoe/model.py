@@ -16,6 +16,7 @@ from edgemoe.demo import demo_path
 from edgemoe.errors import ArgumentError, EdgemoeError, ModelFormatError
 from edgemoe.generation import Generation
 from edgemoe.options import MODES, CachePolicy, LoadOptions, PreloadPolicy, Sampling
+from edgemoe.sizes import parse_memory
 from edgemoe.stats import Stats
 from edgemoe.text import ChatTemplate, Tokenizer
 from edgemoe.traces import DECODE, PREFILL
@@ -184,6 +185,7 @@ class Model:
         io: str = "auto",
         preload: PreloadPolicy | None = None,
         cache_folder: str = "auto",
+        governor: str = "auto",
     ) -> Model:
         """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
 
@@ -210,6 +212,7 @@ class Model:
             predictor=chosen.predictor,
             look_ahead=chosen.layers,
             cache_folder=cache_folder,
+            governor=governor,
         )
         return cls(os.fspath(path) if path is not None else str(demo_path()), options)
 
@@ -272,7 +275,26 @@ class Model:
         return self._open_engine().io
 
     def memory_plan(self) -> dict[str, int]:
-        """What was planned before anything was allocated, in bytes; context, batch, threads."""
+        """What was planned before anything was allocated, in bytes; context, batch, threads.
+
+        After set_memory() it is the plan that this returned.
+        """
+        return dict(self._plan)
+
+    def set_memory(self, memory: str | int) -> dict[str, int]:
+        """Changes the bound of the whole process; takes what `memory` of load() takes.
+
+        The expert pool gives or gets the difference: the context and everything else stay. A
+        smaller bound holds when this returns; a larger one is filled as experts are used. Any
+        thread may call it, a generation in another one then goes on with its next step. Results
+        do not change. Returns the new plan; its "least_bytes" is the smallest bound that this model
+        can be changed to.
+
+            model.set_memory("3GiB")
+
+        Raises MemoryBudgetError with the plan when the bound is below that, and nothing changes.
+        """
+        self._plan = self._open_engine().set_memory(parse_memory(memory))
         return dict(self._plan)
 
     def stats(self) -> Stats:

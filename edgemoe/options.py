@@ -15,6 +15,7 @@ EVICTION_POLICIES = ("layer-aware", "lru", "lfu", "fifo", "paper")
 PRELOAD_POLICIES = ("auto", "always", "none")
 PREDICTORS = ("router", "transitions", "router-only")
 MAX_LOOK_AHEAD = 3
+GOVERNORS = ("auto", "on", "off")
 IO_BACKENDS = ("auto", "uring", "pread", "buffered")
 
 
@@ -96,6 +97,8 @@ class LoadOptions:
     look_ahead    layers whose experts are guessed early, 0 to 3
     cache_folder  where what is learned about models and devices is kept between runs: "auto" is
                   $EDGEMOE_CACHE, else edgemoe in the user's cache folder; "none" keeps nothing
+    governor  whether pressure on the system's memory shrinks the expert pool, see GOVERNORS;
+              "auto" does with memory="auto"
     trace     keep the events of each step for Model.record; takes memory of the budget
     """
 
@@ -111,7 +114,13 @@ class LoadOptions:
     predictor: str = PreloadPolicy.predictor
     look_ahead: int = PreloadPolicy.layers
     cache_folder: str = "auto"
+    governor: str = GOVERNORS[0]
     trace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.governor not in GOVERNORS:
+            known = ", ".join(GOVERNORS)
+            raise ArgumentError(f"unknown governor {self.governor!r}; known: {known}")
 
     def as_core(self) -> dict[str, object]:
         """The options as the core takes them. Raises ArgumentError for a bad memory size."""

@@ -31,7 +31,9 @@ class Stats:
     """Counters since loading, and the memory of the process now. Bytes and seconds.
 
     read_ahead_bytes were read before their layer asked; useful_bytes of them were asked for while
-    they were there, wasted_bytes were evicted before that.
+    they were there, wasted_bytes were evicted before that. memory["expert_pool_bytes"] is what the
+    expert pool may hold now: while others need memory the governor shrinks it (pool_shrinks times
+    so far), and lets it grow back (pool_grows).
     """
 
     tokens: int
@@ -51,6 +53,8 @@ class Stats:
     wasted_bytes: int
     guesses: int
     true_guesses: int
+    pool_shrinks: int
+    pool_grows: int
     prefill: PhaseStats
     decode: PhaseStats
     layers: tuple[LayerCounts, ...]
@@ -76,7 +80,7 @@ class Stats:
             "kv_cache_bytes": plan["kv_cache_bytes"],
             "scratch_bytes": plan["scratch_bytes"],
             "learned_bytes": plan["learned_bytes"],
-            "expert_pool_bytes": plan["expert_pool_bytes"],
+            "expert_pool_bytes": stats["expert_pool_bytes"],
         }
         layers = tuple(LayerCounts(*counts) for counts in stats["layers"])
         return cls(

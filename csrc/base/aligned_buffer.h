@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 
@@ -12,7 +13,13 @@ class AlignedBuffer {
  public:
   AlignedBuffer() = default;
   // Zero-filled pages, not yet backed by memory. Errors: kBudget when the system refuses.
-  explicit AlignedBuffer(size_t bytes);
+  explicit AlignedBuffer(size_t bytes) : AlignedBuffer(bytes, Promise::kNeeded) {}
+  // kNotNeeded: addresses only; the system does not say yet whether it has the memory.
+  enum class Promise : uint8_t { kNeeded, kNotNeeded };
+  AlignedBuffer(size_t bytes, Promise promise);
+  // Whether addresses without a promise cost nothing: neither this process nor the system as a
+  // whole has a limit that counts addresses.
+  static bool addresses_are_free();
   AlignedBuffer(AlignedBuffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
@@ -26,6 +33,10 @@ class AlignedBuffer {
   const std::byte* data() const noexcept { return data_; }
   size_t bytes() const noexcept { return bytes_; }
   std::span<std::byte> span() noexcept { return {data_, bytes_}; }
+
+  // Gives the pages behind the first `bytes` back to the system: they read as zeros. What is backed
+  // by memory then ends within a page of `bytes` as long as nothing behind is touched.
+  void limit_to(size_t bytes) noexcept;
 
   // The memory as an array of T. Requires: T is trivial.
   template <class T>

@@ -63,6 +63,27 @@ py::dict take_trace(Engine& engine) {
   return dict;
 }
 
+// A running step holds the engine and asks for the GIL: who waits for the engine must not have it.
+py::dict stats(const Engine& engine) {
+  EngineStats stats;
+  {
+    const py::gil_scoped_release released;
+    stats = engine.stats();
+  }
+  return dict_of(stats);
+}
+
+py::dict set_memory(Engine& engine, const py::object& memory) {
+  EngineOptions options;
+  read_memory(memory, options);
+  MemoryPlan plan;
+  {
+    const py::gil_scoped_release released;
+    plan = engine.set_memory(options.memory, options.memory_bytes);
+  }
+  return dict_of(plan);
+}
+
 void set_routing(Engine& engine, const Tokens& experts) {
   if (experts.ndim() != 3) {
     throw Error(ErrorCode::kArgument, "routing must be [steps, layers, ranks]");
@@ -196,7 +217,8 @@ void bind_engine(py::module_& module) {
            }),
            py::arg("file"), py::arg("options"), py::keep_alive<1, 2>())
       .def("plan", [](const Engine& engine) { return dict_of(engine.memory_plan()); })
-      .def("stats", [](const Engine& engine) { return dict_of(engine.stats()); })
+      .def("set_memory", set_memory, py::arg("memory"))
+      .def("stats", stats)
       .def("take_trace", take_trace)
       .def("set_routing", set_routing, py::arg("experts"))
       .def_property_readonly("level", &Engine::level)

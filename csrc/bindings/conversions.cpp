@@ -19,9 +19,7 @@ uint32_t count_from(const py::handle& value, const std::string& key) {
   return static_cast<uint32_t>(number);
 }
 
-namespace {
-
-void set_memory(const py::handle& value, EngineOptions& options) {
+void read_memory(const py::handle& value, EngineOptions& options) {
   if (!py::isinstance<py::str>(value)) {
     options.memory = EngineOptions::Memory::kBytes;
     options.memory_bytes = value.cast<uint64_t>();
@@ -37,6 +35,15 @@ void set_memory(const py::handle& value, EngineOptions& options) {
   }
 }
 
+namespace {
+
+EngineOptions::Governing governing_from(const std::string& name) {
+  if (name == "auto") return EngineOptions::Governing::kAuto;
+  if (name == "on") return EngineOptions::Governing::kOn;
+  if (name == "off") return EngineOptions::Governing::kOff;
+  throw Error(ErrorCode::kArgument, "unknown governor '" + name + "'; known: auto, on, off");
+}
+
 }  // namespace
 
 EngineOptions options_from(const py::dict& values) {
@@ -44,7 +51,7 @@ EngineOptions options_from(const py::dict& values) {
   for (const auto& [key_object, value] : values) {
     const auto key = key_object.cast<std::string>();
     if (key == "memory") {
-      set_memory(value, options);
+      read_memory(value, options);
     } else if (key == "threads") {
       options.num_threads = count_from(value, key);
     } else if (key == "context") {
@@ -68,6 +75,10 @@ EngineOptions options_from(const py::dict& values) {
     } else if (key == "io") {
       options.reader.backend = value.cast<std::string>();
       access_for_backend(options.reader.backend);
+    } else if (key == "governor") {
+      options.governing = governing_from(value.cast<std::string>());
+    } else if (key == "system_root") {
+      options.system_root = value.cast<std::string>();
     } else if (key == "trace") {
       options.trace = value.cast<bool>();
     } else {
@@ -127,6 +138,9 @@ py::dict dict_of(const EngineStats& stats) {
   dict["reads"] = stats.reads.reads;
   dict["read_retries"] = stats.reads.retries;
   dict["read_errors"] = stats.reads.errors;
+  dict["expert_pool_bytes"] = stats.expert_pool_bytes;
+  dict["pool_shrinks"] = stats.pool_shrinks;
+  dict["pool_grows"] = stats.pool_grows;
   dict["resident_bytes"] = stats.resident_bytes;
   dict["peak_resident_bytes"] = stats.peak_resident_bytes;
   py::list layers;

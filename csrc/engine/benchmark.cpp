@@ -67,7 +67,7 @@ std::pair<QuantType, uint64_t> main_matrix(const ModelFile& file) {
 TokenLimits token_limits(const Engine& engine, const ModelFile& file,
                          const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
                          double bytes_read_per_token) {
-  const MemoryPlan& plan = engine.memory_plan();
+  const MemoryPlan plan = engine.memory_plan();
   const bool decode = options.test == BenchmarkTest::kDecode;
   // Prefill goes over the weights once per batch, and over no expert twice.
   const double batch = decode ? 1 : std::min(plan.batch, options.num_tokens);

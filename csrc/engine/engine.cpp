@@ -47,13 +47,15 @@ ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const Fil
 }
 
 std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const File> files,
-                                        const EngineOptions& options, uint64_t pool_bytes) {
+                                        const EngineOptions& options, const MemoryPlan& plan) {
   if (!file.spec().is_moe()) return nullptr;
   uint64_t alignment = 1;
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
   ExpertLayout layout =
       expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
   ExpertStoreOptions store;
+  const uint64_t pool_bytes = plan.expert_pool_bytes;
+  store.most_pool_bytes = plan.most_pool_bytes;
   store.eviction = options.eviction;
   store.preload = preload_of(options.mode, options.preload);
   store.keep = rules_of(options.mode).keeps;
@@ -80,10 +82,12 @@ const TensorInfo& embedding_of(const ModelFile& file) {
 
 }  // namespace
 
-Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
+Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_options,
                    const MemoryPlan& memory)
     : file(model_file),
+      options(engine_options),
       plan(memory),
+      governor(governor_bounds(memory)),
       pool(memory.num_threads),
       files(open_files(model_file.gguf(), options.reader)),
       compute(pool, kernels::select_table()),
@@ -93,7 +97,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
       rope(model_file.spec(), weights.rope_factors(), memory.batch),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
-      store(make_store(model_file, files, options, memory.expert_pool_bytes)),
+      store(make_store(model_file, files, options, memory)),
       cache(model_file.spec(), memory.context, options.kv_type),
       model{model_file.spec(),
             weights,
@@ -104,9 +108,9 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& options,
             regrouper,
             store.get(),
             {},
-            rules_of(options.mode).whole_layers},
-      // What is learned is for choosing what to keep.
-      cache_folder(rules_of(options.mode).keeps ? options.cache_folder : "") {
+            rules_of(options.mode).whole_layers} {
+  // What is learned is for choosing what to keep.
+  if (!rules_of(options.mode).keeps) options.cache_folder.clear();
   PredictorChoice choice = choose_predictor(model_file.spec(), options);
   if (choice.learned) learned.emplace(std::move(*choice.learned));
   model.look_ahead = {choice.predictor, choice.look_ahead, learned ? &*learned : nullptr};
@@ -120,11 +124,11 @@ Engine::Impl::~Impl() {
   stop_warm_up = true;
   if (warm_up.joinable()) warm_up.join();
   // Recorded routing says nothing about this model.
-  if (store && tokens > 0 && !script && !cache_folder.empty()) keep_learned();
+  if (store && tokens > 0 && !script && !options.cache_folder.empty()) keep_learned();
 }
 
 void Engine::Impl::take_up_learned() {
-  const Sections sections = read_model_state(cache_folder, file);
+  const Sections sections = read_model_state(options.cache_folder, file);
   store->learn(sections);
   if (learned) learned->load(sections);
 }
@@ -135,7 +139,7 @@ void Engine::Impl::keep_learned() noexcept {
     // Of the tables there will be copies, for which the slots make room.
     store.reset();
     if (learned) learned->save(sections);
-    write_model_state(cache_folder, file, sections);
+    write_model_state(options.cache_folder, file, sections);
   } catch (const std::bad_alloc&) {
     // Without memory for it nothing is kept.
   }
@@ -171,7 +175,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
   }
   auto impl = std::make_unique<Impl>(file, options, plan);
-  const bool learns = impl->store && !impl->cache_folder.empty();
+  const bool learns = impl->store && !impl->options.cache_folder.empty();
   if (learns) impl->take_up_learned();
   std::unique_ptr<Engine> engine(new Engine(std::move(impl)));
   if (options.mode == Mode::kResident) {
@@ -199,9 +203,6 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
 
 const ModelSpec& Engine::spec() const noexcept {
   return impl_->file.spec();
-}
-const MemoryPlan& Engine::memory_plan() const noexcept {
-  return impl_->plan;
 }
 const char* Engine::level() const noexcept {
   return impl_->compute.table().level;
@@ -242,12 +243,15 @@ EngineStats Engine::stats() const {
     stats.experts = impl_->store->stats();
     stats.prefill = impl_->store->stats(Phase::kPrefill);
     stats.decode = impl_->store->stats(Phase::kDecode);
+    stats.expert_pool_bytes = impl_->store->cache().pool_bytes();
     stats.reads = impl_->store->read_stats();
     stats.read_ahead = impl_->store->read_ahead_stats();
     for (uint32_t layer = 0; layer < impl_->store->layout().num_layers(); ++layer) {
       stats.layers.push_back(impl_->store->layer_stats(layer));
     }
   }
+  stats.pool_shrinks = impl_->governor.shrinks();
+  stats.pool_grows = impl_->governor.grows();
   stats.steps = impl_->steps;
   stats.tokens = impl_->tokens;
   stats.step_ns = impl_->step_ns;

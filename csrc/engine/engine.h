@@ -24,8 +24,11 @@ struct EngineStats {
   ReadStats reads;
   std::vector<LayerStats> layers;  // empty for a dense model
   uint64_t steps = 0;
-  uint64_t tokens = 0;               // rows evaluated
-  uint64_t step_ns = 0;              // time in forward passes
+  uint64_t tokens = 0;             // rows evaluated
+  uint64_t step_ns = 0;            // time in forward passes
+  uint64_t expert_pool_bytes = 0;  // what the pool may hold now
+  uint64_t pool_shrinks = 0;       // by the governor
+  uint64_t pool_grows = 0;
   uint64_t resident_bytes = 0;       // of the process now (VmRSS)
   uint64_t peak_resident_bytes = 0;  // VmHWM
 };
@@ -52,7 +55,12 @@ class Engine {
   void load_all_experts(const std::function<bool()>& should_stop);
 
   const ModelSpec& spec() const noexcept;
-  const MemoryPlan& memory_plan() const noexcept;
+  MemoryPlan memory_plan() const;
+  // Changes the budget to what EngineOptions::memory and memory_bytes mean; the pool takes the
+  // difference, everything else stays as it was loaded. From any thread: takes effect when it
+  // returns, which is at the next step boundary. Returns the new plan; its least_bytes is what this
+  // engine can be changed to. Errors: kBudget with the plan when the budget is below that.
+  MemoryPlan set_memory(EngineOptions::Memory memory, uint64_t bytes);
   EngineStats stats() const;
   // The events since the last call, for an engine loaded with EngineOptions::trace. There is room
   // for those of one step (of memory_plan().batch rows): take them after each, or the rest is

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/governor.h"
 #include "model/forward.h"
 
 namespace edgemoe {
@@ -23,9 +24,16 @@ struct Engine::Impl {
   // The right to run a step. Reading in the background ends for good when the first one is taken.
   std::unique_lock<std::mutex> lock_for_step();
   void start_warm_up();
+  // Between two steps: lets waiting changes of the memory happen, and the governor look at the
+  // system. Requires: `lock` holds the mutex.
+  void begin_step(std::unique_lock<std::mutex>& lock);
 
   ModelFile const& file;  // borrowed: outlives the engine
+  EngineOptions options;
+  // What set_memory changes of the plan is written under `mutex` and plan_mutex and read under
+  // either; all else is constant.
   MemoryPlan plan;
+  Governor governor;
   ThreadPool pool;
   std::vector<File> files;
   Compute compute;
@@ -43,10 +51,12 @@ struct Engine::Impl {
 
   std::vector<StepRow> rows;  // of the running step
   std::mutex mutex;           // one step at a time
+  mutable std::mutex plan_mutex;
+  std::atomic<uint32_t> waiting_changes{0};  // of the memory
+  uint64_t governor_read_ns = 0;
   std::atomic<bool> session_open{false};
   std::atomic<bool> stop_warm_up{false};
   std::thread warm_up;
-  std::string cache_folder;
   uint64_t steps = 0;
   uint64_t tokens = 0;
   uint64_t step_ns = 0;

@@ -1,8 +1,37 @@
 #include "engine/memory_plan.h"
 
+#include <algorithm>
+
 #include "base/units.h"
 
 namespace edgemoe {
+namespace {
+
+// Page tables are 1/512 of what they map.
+constexpr uint64_t kPageTableShare = 512;
+
+uint64_t fixed_bytes(const MemoryPlan& plan) noexcept {
+  return plan.planned_bytes() - plan.expert_pool_bytes;
+}
+
+}  // namespace
+
+uint64_t with_page_tables(uint64_t bytes) noexcept {
+  return bytes + bytes / kPageTableShare;
+}
+
+void share_budget(MemoryPlan& plan, uint64_t budget_bytes, uint64_t most_pool_bytes) noexcept {
+  plan.budget_bytes = budget_bytes;
+  const uint64_t fixed = with_page_tables(fixed_bytes(plan));
+  const uint64_t left = budget_bytes - std::min(budget_bytes, fixed);
+  // A dense model has no pool: both bounds are 0.
+  plan.expert_pool_bytes = std::clamp(align_down(left, kAssumedAlignment), plan.least_pool_bytes,
+                                      std::max(plan.least_pool_bytes, most_pool_bytes));
+}
+
+uint64_t least_budget(const MemoryPlan& plan) noexcept {
+  return with_page_tables(fixed_bytes(plan) + plan.least_pool_bytes);
+}
 
 std::string describe(const MemoryPlan& plan) {
   const auto line = [](const char* label, uint64_t bytes) {

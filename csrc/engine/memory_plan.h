@@ -9,6 +9,9 @@
 
 namespace edgemoe {
 
+// Slots are planned for the largest direct-I/O alignment in use; a finer device wastes nothing.
+inline constexpr uint64_t kAssumedAlignment = 4096;
+
 struct MemoryPlan {
   Mode mode = Mode::kStream;
   uint64_t budget_bytes = 0;   // the bound of the whole process
@@ -19,6 +22,8 @@ struct MemoryPlan {
   uint64_t learned_bytes = 0;      // what is learned about the use of experts
   uint64_t expert_pool_bytes = 0;  // slots
   uint64_t least_bytes = 0;        // the smallest budget that runs with these options
+  uint64_t least_pool_bytes = 0;   // the smallest pool that runs
+  uint64_t most_pool_bytes = 0;    // that the mode has use for
   uint64_t all_experts_bytes = 0;  // pool that would hold every expert
   uint64_t token_expert_bytes =
       0;  // experts that one token uses: below this an LRU cache hits nothing
@@ -32,6 +37,13 @@ struct MemoryPlan {
            expert_pool_bytes;
   }
 };
+
+// Bytes and the page tables that map them.
+uint64_t with_page_tables(uint64_t bytes) noexcept;
+// Sets the budget, the pool to what the rest of the plan leaves of it, at most `most_pool_bytes`.
+void share_budget(MemoryPlan& plan, uint64_t budget_bytes, uint64_t most_pool_bytes) noexcept;
+// The least budget for which share_budget keeps everything that is not the pool.
+uint64_t least_budget(const MemoryPlan& plan) noexcept;
 
 // The plan as the lines that `inspect` prints.
 std::string describe(const MemoryPlan& plan);

@@ -18,9 +18,8 @@ namespace edgemoe {
 namespace {
 
 // What Python, the allocator, the sampler and the kernel take beyond the arrays that are counted:
-// measured at 10 to 18 MiB on x86-64 with glibc; page tables are 1/512 of what they map.
+// measured at 10 to 18 MiB on x86-64 with glibc.
 constexpr uint64_t kSlackBytes = 24 * kMiB;
-constexpr uint64_t kPageTableShare = 512;
 constexpr uint64_t kThreadBytes = 256 * kKiB;  // touched stack, per thread
 constexpr uint64_t kReaderBytes = 8 * kMiB;    // I/O threads, rings, bounce buffers
 constexpr uint64_t kTraceCopies = 3;           // the trace, what was taken from it, in Python
@@ -55,8 +54,8 @@ class Planner {
     const auto bounds = [&](Mode mode) {
       return pool_bounds(mode, layout, spec.router.num_used, options.look_ahead);
     };
-    least_pool_ = bounds(options.mode).least;
-    most_pool_ = bounds(options.mode).most;
+    plan_.least_pool_bytes = bounds(options.mode).least;
+    plan_.most_pool_bytes = bounds(options.mode).most;
     plan_.all_experts_bytes = bounds(Mode::kResident).most;
     for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
       if (!layout.is_moe(layer)) continue;
@@ -67,17 +66,14 @@ class Planner {
 
   MemoryPlan plan() {
     const uint32_t largest_context = default_context();
-    plan_.least_bytes = total(smallest_context(largest_context), smallest_batch(), least_pool_);
-    plan_.budget_bytes = budget();
+    plan_.least_bytes =
+        total(smallest_context(largest_context), smallest_batch(), plan_.least_pool_bytes);
+    plan_.budget_bytes = budget_bytes(options_, plan_.least_bytes);
     plan_.context = choose_context(largest_context);
     plan_.batch = choose_batch();
     plan_.kv_cache_bytes = KvCache::bytes(spec_, plan_.context, options_.kv_type);
     plan_.scratch_bytes = scratch(plan_.batch);
-    const uint64_t fixed = total(plan_.context, plan_.batch, 0);
-    const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
-    plan_.expert_pool_bytes =
-        std::clamp(align_down(left, kAssumedAlignment), least_pool_, most_pool_);
-    if (!spec_.is_moe()) plan_.expert_pool_bytes = 0;
+    share_budget(plan_, plan_.budget_bytes, plan_.most_pool_bytes);
     return plan_;
   }
 
@@ -93,9 +89,9 @@ class Planner {
   }
 
   uint64_t total(uint32_t context, uint32_t batch, uint64_t pool) const {
-    const uint64_t sum = plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
-                         KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool;
-    return sum + sum / kPageTableShare;
+    return with_page_tables(plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
+                            KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) +
+                            pool);
   }
 
   uint32_t default_context() const {
@@ -107,18 +103,6 @@ class Planner {
     return options_.context != 0 ? options_.context : std::min(largest, kLeastContext);
   }
   uint32_t smallest_batch() const { return options_.batch != 0 ? options_.batch : kLeastBatch; }
-
-  uint64_t budget() const {
-    switch (options_.memory) {
-      case EngineOptions::Memory::kBytes:
-        return options_.memory_bytes;
-      case EngineOptions::Memory::kLeast:
-        return plan_.least_bytes;
-      case EngineOptions::Memory::kAuto:
-        return automatic_budget(system_memory(), process_memory());
-    }
-    return plan_.least_bytes;
-  }
 
   bool fits(uint32_t context, uint32_t batch, uint64_t pool) const {
     return total(context, batch, pool) <= plan_.budget_bytes;
@@ -134,10 +118,11 @@ class Planner {
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     const auto too_large = [&] {
       return KvCache::bytes(spec_, context, options_.kv_type) > left / 4 ||
-             !fits(context, smallest_batch(), least_pool_);
+             !fits(context, smallest_batch(), plan_.least_pool_bytes);
     };
     while (context / 2 >= kLeastContext && too_large()) context /= 2;
-    return fits(context, smallest_batch(), least_pool_) ? context : smallest_context(largest);
+    return fits(context, smallest_batch(), plan_.least_pool_bytes) ? context
+                                                                   : smallest_context(largest);
   }
 
   // A larger batch reads each expert less often in prefill, and takes slots from decode: up to an
@@ -151,7 +136,8 @@ class Planner {
     uint32_t batch = std::min(streams ? kStreamingBatch : kDefaultBatch, context);
     const auto too_large = [&] {
       const uint64_t share = batch > kDefaultBatch ? left / 16 : left / 8;
-      return scratch(batch) - scratch(kLeastBatch) > share || !fits(context, batch, least_pool_);
+      return scratch(batch) - scratch(kLeastBatch) > share ||
+             !fits(context, batch, plan_.least_pool_bytes);
     };
     while (batch > kLeastBatch && too_large()) batch /= 2;
     return std::max(1u, std::min(batch, context));
@@ -161,11 +147,21 @@ class Planner {
   const ModelSpec& spec_;
   const EngineOptions& options_;
   MemoryPlan plan_;
-  uint64_t least_pool_ = 0;
-  uint64_t most_pool_ = 0;
 };
 
 }  // namespace
+
+uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
+  switch (options.memory) {
+    case EngineOptions::Memory::kBytes:
+      return options.memory_bytes;
+    case EngineOptions::Memory::kLeast:
+      return least_bytes;
+    case EngineOptions::Memory::kAuto:
+      return automatic_budget(system_memory(options.system_root), process_memory());
+  }
+  return least_bytes;
+}
 
 ModelFile::ModelFile(const std::string& path) : gguf_(GgufFile::open(path)) {
   const ModelCounts counts = read_counts(gguf_);

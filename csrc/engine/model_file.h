@@ -12,9 +12,10 @@
 
 namespace edgemoe {
 
-// Slots are planned for the largest direct-I/O alignment in use; a finer device wastes nothing.
-inline constexpr uint64_t kAssumedAlignment = 4096;
 ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment);
+
+// The budget that the options ask for. `least_bytes` is what kLeast means.
+uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes);
 
 class ModelFile {
  public:

@@ -40,7 +40,11 @@ struct EngineOptions {
   uint64_t in_flight_bytes = 0;  // of reads ahead and demands together; 0: measured
   ReaderOptions reader;
   std::string cache_folder;  // where what is learned is kept between runs; empty: nowhere
-  bool trace = false;        // record the events of a step; see Engine::take_trace
+  // Whether pressure on the system's memory shrinks the pool. An explicit budget holds by itself.
+  enum class Governing : uint8_t { kAuto, kOn, kOff };  // kAuto: with Memory::kAuto
+  Governing governing = Governing::kAuto;
+  std::string system_root = "/";  // where /proc and /sys are; tests imitate them
+  bool trace = false;             // record the events of a step; see Engine::take_trace
 };
 
 // Zero or neutral values switch a rule off. Applied in the order of the fields.

@@ -42,13 +42,14 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
                     std::to_string(position_) + " are in it and " + std::to_string(tokens.size()) +
                     " more were given; load the model with a larger context or shorten the text");
   }
-  const auto lock = engine.lock_for_step();
+  auto lock = engine.lock_for_step();
   const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;
   std::vector<StepRow>& rows = engine.rows;
   const Phase phase = tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode;
   uint32_t position = position_;
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
+    engine.begin_step(lock);
     rows.clear();
     const size_t count = std::min<size_t>(tokens.size() - first, engine.plan.batch);
     for (size_t i = 0; i < count; ++i)

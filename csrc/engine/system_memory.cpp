@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <limits>
 #include <sstream>
 #include <vector>
 
@@ -101,6 +102,28 @@ void consider_group(const GroupHierarchy& hierarchy, SystemMemory& memory) {
   }
 }
 
+uint64_t spare_bytes(const SystemMemory& system) noexcept {
+  uint64_t spare = system.available_bytes;
+  if (system.group_limit_bytes) {
+    const uint64_t limit = *system.group_limit_bytes;
+    spare = std::min(spare, limit - std::min(limit, system.group_used_bytes));
+  }
+  return spare;
+}
+
+// The total of the line "some avg10=... total=N"; empty without the file.
+std::optional<uint64_t> stall_total(const std::string& path) {
+  std::ifstream file(path);
+  std::string word;
+  constexpr std::string_view kTotal = "total=";
+  while (file >> word && word != "full") {
+    if (word.rfind(kTotal, 0) != 0) continue;
+    uint64_t total = 0;
+    if (std::istringstream(word.substr(kTotal.size())) >> total) return total;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 ProcessMemory process_memory() {
@@ -119,16 +142,34 @@ SystemMemory system_memory(const std::string& root) {
   return memory;
 }
 
-uint64_t automatic_budget(const SystemMemory& system, const ProcessMemory& process) noexcept {
-  uint64_t spare = system.available_bytes;
+MemoryPressure memory_pressure(const std::string& root) {
+  SystemMemory system = system_memory(root);
+  // A system that does not say has no shortage that we could see.
+  if (system.available_bytes == 0) system.available_bytes = std::numeric_limits<uint64_t>::max();
+  MemoryPressure pressure;
+  pressure.spare_bytes = spare_bytes(system);
+  std::optional<uint64_t> stall;
   if (system.group_limit_bytes) {
-    const uint64_t limit = *system.group_limit_bytes;
-    spare = std::min(spare, limit - std::min(limit, system.group_used_bytes));
+    const std::string& group = system.group_path;
+    stall = stall_total(group + "/memory.pressure");
+    const std::string events = group + "/memory.events";
+    pressure.limit_events = value_of(events, "high").value_or(0) +
+                            value_of(events, "max").value_or(0) +
+                            limit_of(group + "/memory.failcnt").value_or(0);  // version 1
+    pressure.kill_events = value_of(events, "oom").value_or(0);
   }
-  // A tenth, between 64 MiB and 1 GiB, stays with the rest of the system: speed peaks before the
-  // last byte is taken.
-  const uint64_t reserve = std::clamp(spare / 10, 64 * kMiB, kGiB);
-  return process.resident_bytes + spare - std::min(spare, reserve);
+  if (!stall) stall = stall_total(root + "proc/pressure/memory");
+  pressure.stall_us = stall.value_or(0);
+  return pressure;
+}
+
+uint64_t memory_reserve(uint64_t spare_bytes) noexcept {
+  return std::clamp(spare_bytes / 10, 64 * kMiB, kGiB);
+}
+
+uint64_t automatic_budget(const SystemMemory& system, const ProcessMemory& process) noexcept {
+  const uint64_t spare = spare_bytes(system);
+  return process.resident_bytes + spare - std::min(spare, memory_reserve(spare));
 }
 
 uint32_t usable_cpus() {

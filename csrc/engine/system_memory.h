@@ -23,6 +23,18 @@ struct SystemMemory {
 // `root` is "/" (tests pass a folder that imitates /proc and /sys).
 SystemMemory system_memory(const std::string& root = "/");
 
+// What the system tells about pressure on memory. Counters since it started: differences count.
+struct MemoryPressure {
+  uint64_t spare_bytes = 0;   // left for everybody, page cache that can be dropped included
+  uint64_t stall_us = 0;      // time that some task has waited for memory (PSI); 0 without it
+  uint64_t limit_events = 0;  // times the group ran into its limits
+  uint64_t kill_events = 0;   // times the group was out of memory
+};
+// Of the group that sets the limit, where there is one, else of the machine.
+MemoryPressure memory_pressure(const std::string& root = "/");
+
+// What stays with the rest of the system: speed peaks before the last byte is taken.
+uint64_t memory_reserve(uint64_t spare_bytes) noexcept;
 // The budget that `auto` gives this process: what it holds plus what the system and the group can
 // spare, less a reserve for everybody else.
 uint64_t automatic_budget(const SystemMemory& system, const ProcessMemory& process) noexcept;

@@ -23,9 +23,10 @@ ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t poo
       worths_(entries_.size()),
       urgencies_(num_layers) {
   set_current_layer(0);
-  // Between any two slots there is at most one gap, so this never grows.
-  slots_.reserve(2 * entries_.size() + 2);
-  costs_.reserve(2 * entries_.size() + 2);
+  // Between any two slots there is at most one gap, or two at the end of the pool, so this never
+  // grows.
+  slots_.reserve(2 * entries_.size() + 3);
+  costs_.reserve(2 * entries_.size() + 3);
   slots_.push_back({0, pool_bytes, false, {}});
   costs_.push_back(0);
 }
@@ -85,9 +86,9 @@ void ExpertCache::reprice(ExpertId id) noexcept {
 
 std::optional<ExpertCache::Run> ExpertCache::smallest_gap(uint64_t bytes) const noexcept {
   // A full pool of equal slots has no room at all: nothing to look for.
-  if (pool_bytes_ - used_bytes_ < bytes) return std::nullopt;
+  if (used_bytes_ + bytes > pool_bytes_) return std::nullopt;
   std::optional<Run> best;
-  for (size_t i = 0; i < slots_.size(); ++i) {
+  for (size_t i = 0, end = num_usable_slots(); i < end; ++i) {
     const Slot& slot = slots_[i];
     if (slot.occupied || slot.bytes < bytes) continue;
     if (!best || slot.bytes < best->bytes) best = Run{i, i + 1, slot.bytes};
@@ -96,14 +97,16 @@ std::optional<ExpertCache::Run> ExpertCache::smallest_gap(uint64_t bytes) const 
 }
 
 // Runs are a slot or a few long: every start is tried, and grown to the size that is needed.
-std::optional<ExpertCache::Run> ExpertCache::cheapest_run(uint64_t bytes) const noexcept {
+std::optional<ExpertCache::Run> ExpertCache::cheapest_run(uint64_t bytes,
+                                                          double limit) const noexcept {
   std::optional<Run> best;
-  double least = kMustStay;
-  for (size_t first = 0; first < slots_.size(); ++first) {
+  double least = limit;
+  const size_t end = num_usable_slots();
+  for (size_t first = 0; first < end; ++first) {
     double cost = costs_[first];
     if (cost >= least) continue;  // costs are never negative: growing it does not help
     Run run{first, first + 1, slots_[first].bytes};
-    while (run.bytes < bytes && run.last < slots_.size()) {
+    while (run.bytes < bytes && run.last < end) {
       cost += costs_[run.last];
       run.bytes += slots_[run.last++].bytes;
     }
@@ -116,10 +119,10 @@ std::optional<ExpertCache::Run> ExpertCache::cheapest_run(uint64_t bytes) const 
 
 std::optional<ExpertCache::Run> ExpertCache::least_valuable_run(uint64_t bytes) noexcept {
   if (!costs_valid_) price_slots(true);
-  if (const std::optional<Run> run = cheapest_run(bytes)) return run;
+  if (const std::optional<Run> run = cheapest_run(bytes, kMustStay)) return run;
   if (!costs_spare_protected_) return std::nullopt;
   price_slots(false);
-  const std::optional<Run> run = cheapest_run(bytes);
+  const std::optional<Run> run = cheapest_run(bytes, kMustStay);
   costs_valid_ = false;  // the next request may find unprotected ones again
   return run;
 }
@@ -139,7 +142,9 @@ void ExpertCache::occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept {
   const uint64_t offset = slots_[run.first].offset;
   uint64_t rest = run.bytes - bytes;
   size_t last = run.last;
-  if (rest > 0 && last < slots_.size() && !slots_[last].occupied) rest += slots_[last++].bytes;
+  if (rest > 0 && last < num_usable_slots() && !slots_[last].occupied) {
+    rest += slots_[last++].bytes;
+  }
   const size_t needed = rest > 0 ? 2 : 1;
   const size_t present = last - run.first;
   const auto at = static_cast<ptrdiff_t>(run.first);
@@ -209,15 +214,112 @@ void ExpertCache::free_slot(Entry& entry) noexcept {
   slots_[index].occupied = false;
   used_bytes_ -= slots_[index].bytes;
   costs_[index] = 0;
-  // Gaps do not stay side by side.
-  if (index + 1 < slots_.size() && !slots_[index + 1].occupied) join_with_next(index);
-  if (index > 0 && !slots_[index - 1].occupied) join_with_next(index - 1);
+  // Gaps do not stay side by side, except at the end of the pool.
+  const size_t usable = num_usable_slots();
+  const auto join_if_gaps = [&](size_t first) {
+    const bool same_side = (first < usable) == (first + 1 < usable);
+    if (same_side && !slots_[first].occupied && !slots_[first + 1].occupied) join_with_next(first);
+  };
+  if (index + 1 < slots_.size()) join_if_gaps(index);
+  if (index > 0) join_if_gaps(index - 1);
 }
 
 void ExpertCache::join_with_next(size_t index) noexcept {
   slots_[index].bytes += slots_[index + 1].bytes;
   slots_.erase(slots_.begin() + static_cast<ptrdiff_t>(index) + 1);
   costs_.erase(costs_.begin() + static_cast<ptrdiff_t>(index) + 1);
+}
+
+bool ExpertCache::has_slots_behind() const noexcept {
+  return slots_.back().offset + slots_.back().bytes > pool_bytes_;
+}
+
+size_t ExpertCache::num_usable_slots() const noexcept {
+  if (!has_slots_behind()) return slots_.size();
+  size_t count = slot_index(pool_bytes_);
+  // The one before may reach over the end.
+  if (count > 0 && slots_[count - 1].offset + slots_[count - 1].bytes > pool_bytes_) --count;
+  return count;
+}
+
+// Puts one gap wherever there is no slot, cut at the end of the pool, and none behind the last slot
+// there.
+void ExpertCache::arrange_gaps() {
+  std::vector<Slot> arranged;
+  arranged.reserve(slots_.capacity());
+  uint64_t end = 0;
+  const auto fill_until = [&](uint64_t next) {
+    for (const uint64_t stop : {std::min(next, pool_bytes_), next}) {
+      if (end < stop) arranged.push_back({end, stop - end, false, {}});
+      end = std::max(end, stop);
+    }
+  };
+  for (const Slot& slot : slots_) {
+    if (!slot.occupied) continue;
+    fill_until(slot.offset);
+    arranged.push_back(slot);
+    end = slot.offset + slot.bytes;
+  }
+  fill_until(std::max(end, pool_bytes_));
+  slots_.swap(arranged);
+  costs_.resize(slots_.size());
+  costs_valid_ = false;
+}
+
+// Frees the slots behind the end that may be evicted. Most valuable first; ties by address.
+std::vector<ExpertCache::Displaced> ExpertCache::displace_slots_behind() {
+  std::vector<Displaced> displaced;
+  price_slots(false);
+  for (size_t i = num_usable_slots(); i < slots_.size(); ++i) {
+    Slot& slot = slots_[i];
+    if (!slot.occupied || costs_[i] == kMustStay) continue;
+    displaced.push_back({slot.id, slot.bytes, value_of(slot)});
+    slot.occupied = false;
+    used_bytes_ -= slot.bytes;
+  }
+  std::stable_sort(displaced.begin(), displaced.end(),
+                   [](const Displaced& a, const Displaced& b) { return a.value > b.value; });
+  return displaced;
+}
+
+// False when everything in the pool is worth as much. What was placed stays while others follow:
+// occupy() made it too expensive.
+bool ExpertCache::place_again(const Displaced& displaced, double value_per_byte) noexcept {
+  const double cost = displaced.value + value_per_byte * static_cast<double>(displaced.bytes);
+  std::optional<Run> run = smallest_gap(displaced.bytes);
+  if (!run) run = cheapest_run(displaced.bytes, cost);
+  if (!run) return false;
+  evict(*run);
+  occupy(*run, displaced.id, displaced.bytes);
+  entry(displaced.id).slot_offset = slots_[run->first].offset;
+  return true;
+}
+
+std::vector<SlotMove> ExpertCache::resize(uint64_t pool_bytes) {
+  pool_bytes_ = pool_bytes;
+  arrange_gaps();
+  std::vector<SlotMove> moves;
+  if (!has_slots_behind()) return moves;
+  const std::vector<Displaced> displaced = displace_slots_behind();
+  moves.reserve(displaced.size());
+  arrange_gaps();
+  const double value_per_byte = value_per_byte_;  // that the prices are made with
+  price_slots(false);
+  for (const Displaced& one : displaced) {
+    const uint64_t from = entry(one.id).slot_offset;
+    if (place_again(one, value_per_byte)) {
+      moves.push_back({from, entry(one.id).slot_offset, one.bytes});
+    } else {
+      entry(one.id).state = State::kAbsent;
+      --num_resident_;
+      ++evictions_;
+    }
+  }
+  // A slot that reached over the end may have left bytes that another one moves to: it goes first.
+  std::sort(moves.begin(), moves.end(),
+            [](const SlotMove& a, const SlotMove& b) { return a.from < b.from; });
+  costs_valid_ = false;
+  return moves;
 }
 
 void ExpertCache::pin(ExpertId id) noexcept {

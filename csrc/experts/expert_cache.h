@@ -8,6 +8,9 @@
 //     least total keep value, bytes that it would leave unused counted at the pool's average; with
 //     slots of one size that is exactly the least valuable expert.
 //   - A protected expert goes only when no run of unprotected ones is large enough.
+//   - The pool may be resized. It shrinks at its end: experts that lay there move to the places of
+//     less valuable ones. Pinned and loading ones stay until the next resize after their release;
+//     nothing new gets a slot behind the end.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +23,13 @@
 #include "experts/popularity.h"
 
 namespace edgemoe {
+
+// An expert whose bytes have to go elsewhere in the pool.
+struct SlotMove {
+  uint64_t from;  // offsets
+  uint64_t to;
+  uint64_t bytes;
+};
 
 class ExpertCache {
  public:
@@ -37,6 +47,12 @@ class ExpertCache {
   void finish_load(ExpertId id) noexcept;   // loading -> resident, still pinned
   void abandon_load(ExpertId id) noexcept;  // loading -> absent, slot freed
   void drop(ExpertId id) noexcept;  // resident, not pinned -> absent, slot freed; an eviction
+
+  // Changes the bytes of the pool. Returns the experts whose bytes the caller moves, in this order,
+  // before the cache is used again; source and target of one move may overlap. Call it again when
+  // has_slots_behind() and what was pinned is released.
+  std::vector<SlotMove> resize(uint64_t pool_bytes);
+  bool has_slots_behind() const noexcept;  // the end of the pool
 
   void pin(ExpertId id) noexcept;  // Requires: not absent. Counted.
   void unpin(ExpertId id) noexcept;
@@ -56,7 +72,7 @@ class ExpertCache {
   bool load_popularity(std::span<const std::byte> saved) noexcept;
 
   uint64_t pool_bytes() const noexcept { return pool_bytes_; }
-  uint64_t used_bytes() const noexcept { return used_bytes_; }
+  uint64_t used_bytes() const noexcept { return used_bytes_; }  // slots behind the end included
   uint64_t evictions() const noexcept { return evictions_; }
   size_t num_resident() const noexcept;
 
@@ -79,6 +95,12 @@ class ExpertCache {
     size_t last = 0;
     uint64_t bytes = 0;
   };
+  // An expert that lay behind the end of a pool that shrinks, and its keep value.
+  struct Displaced {
+    ExpertId id;
+    uint64_t bytes;
+    double value;
+  };
   size_t index_of(ExpertId id) const noexcept {
     return size_t{id.layer} * num_experts_ + id.expert;
   }
@@ -90,13 +112,17 @@ class ExpertCache {
   void price_slots(bool spare_protected) noexcept;
   void reprice(ExpertId id) noexcept;
   std::optional<Run> smallest_gap(uint64_t bytes) const noexcept;
-  std::optional<Run> cheapest_run(uint64_t bytes) const noexcept;
+  std::optional<Run> cheapest_run(uint64_t bytes, double limit) const noexcept;
   std::optional<Run> least_valuable_run(uint64_t bytes) noexcept;
   void evict(const Run& run) noexcept;
   void occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept;
   void free_slot(Entry& entry) noexcept;
   void join_with_next(size_t index) noexcept;
   size_t slot_index(uint64_t offset) const noexcept;
+  size_t num_usable_slots() const noexcept;
+  void arrange_gaps();
+  std::vector<Displaced> displace_slots_behind();
+  bool place_again(const Displaced& displaced, double value_per_byte) noexcept;
 
   uint32_t num_experts_;
   uint64_t pool_bytes_;

@@ -48,6 +48,21 @@ struct Load {
   uint32_t failed_range = 0;
 };
 
+// Addresses for the largest pool, so that it can grow: they take no memory until they are used.
+// Only for the pool of now where they would count. Errors: kBudget when the system refuses the
+// pool.
+AlignedBuffer map_pool(uint64_t pool_bytes, uint64_t most_bytes) {
+  AlignedBuffer pool(pool_bytes);
+  if (most_bytes <= pool_bytes || !AlignedBuffer::addresses_are_free()) return pool;
+  try {
+    pool = AlignedBuffer(most_bytes, AlignedBuffer::Promise::kNotNeeded);
+    pool.limit_to(pool_bytes);
+  } catch (const Error&) {
+    // More than the addresses of this machine.
+  }
+  return pool;
+}
+
 }  // namespace
 
 struct ExpertStore::Impl {
@@ -55,7 +70,7 @@ struct ExpertStore::Impl {
        std::unique_ptr<AsyncReader> reader, const ExpertStoreOptions& options)
       : layout(std::move(expert_layout)),
         files(model_files),
-        pool(options.pool_bytes),
+        pool(map_pool(options.pool_bytes, options.most_pool_bytes)),
         cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
         loads(size_t{layout.num_layers()} * layout.num_experts()),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
@@ -178,7 +193,7 @@ struct ExpertStore::Impl {
     const uint64_t most =
         phase == Phase::kPrefill ? std::max(kBatchInFlightBytes, in_flight_limit) : in_flight_limit;
     const uint64_t share = keep ? kAheadShare : kUnkeptAheadShare;
-    const uint64_t ahead_limit = std::min(most, pool.bytes() / share);
+    const uint64_t ahead_limit = std::min(most, cache.pool_bytes() / share);
     while (in_flight < most && ahead_in_flight < ahead_limit) {
       const std::optional<ExpertId> id = ahead.take();
       if (!id) return read_hottest();
@@ -401,6 +416,23 @@ ExpertStore::~ExpertStore() = default;
 
 uint64_t ExpertStore::min_pool_bytes(const ExpertLayout& layout) noexcept {
   return 2 * layout.max_slot_bytes();
+}
+
+uint64_t ExpertStore::max_pool_bytes() const noexcept {
+  return impl_->pool.bytes();
+}
+
+void ExpertStore::set_pool_bytes(uint64_t bytes) {
+  Impl& store = *impl_;
+  EM_CHECK(!store.request_alive);
+  while (store.queue.outstanding_ranges() > 0) store.take_arrivals(Wait::kAtLeastOne);
+  const uint64_t alignment = std::max<uint64_t>(store.layout.alignment(), 64);
+  const uint64_t wanted =
+      std::clamp(align_down(bytes, alignment), min_pool_bytes(store.layout), max_pool_bytes());
+  for (const SlotMove& move : store.cache.resize(wanted)) {
+    std::memmove(store.pool.data() + move.to, store.pool.data() + move.from, move.bytes);
+  }
+  store.pool.limit_to(wanted);
 }
 
 void ExpertStore::begin_step(Phase phase) noexcept {

@@ -27,7 +27,8 @@
 namespace edgemoe {
 
 struct ExpertStoreOptions {
-  uint64_t pool_bytes = 0;  // at least min_pool_bytes(layout)
+  uint64_t pool_bytes = 0;       // at least min_pool_bytes(layout)
+  uint64_t most_pool_bytes = 0;  // what it may grow to, where addresses cost nothing
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   PreloadPolicy preload = PreloadPolicy::kAuto;
   uint32_t num_used = 1;  // experts of a token
@@ -85,6 +86,13 @@ class ExpertStore {
 
   // Two of the largest slots: one computes while the next is read.
   static uint64_t min_pool_bytes(const ExpertLayout& layout) noexcept;
+
+  // Changes the bytes of the pool between two steps: reads under way are waited for, the least
+  // valuable experts make way, and what is freed goes back to the system. Growing reads nothing.
+  // Clamped to what min_pool_bytes and max_pool_bytes say. Errors are left to later demands.
+  void set_pool_bytes(uint64_t bytes);
+  // What the pool may grow to: most_pool_bytes, where the system let us map it.
+  uint64_t max_pool_bytes() const noexcept;
 
   // Once per forward pass; end_step only when it was completed.
   void begin_step(Phase phase) noexcept;

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from edgemoe.cli.generating import Meter, closing_line, sampling_from, tokens_from
+from edgemoe.cli.generating import (
+    Meter,
+    closing_line,
+    print_pressure,
+    sampling_from,
+    tokens_from,
+)
 from edgemoe.cli.parameters import (
     Utf8Text,
     load_options,
@@ -59,6 +65,7 @@ def _answer(model: Model, messages: list[Message], values: dict[str, Any]) -> st
     print(flush=True)
     if values["stats"]:
         print(closing_line(meter.figures(generation), model.stats()), file=sys.stderr)
+    print_pressure(meter)
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -52,6 +53,10 @@ def tokens_from(max_tokens: int | None, default: int | None) -> int | None:
     return None if max_tokens < 0 else max_tokens
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 class Meter:
     """What one generation took, from the counters before and after it."""
 
@@ -74,8 +79,24 @@ class Meter:
             "hit_rate": hits / demands if demands else 1.0,
             "bytes_read_per_token": (after.bytes_read - before.bytes_read) / evaluated,
             "stall_seconds": after.stall_seconds - before.stall_seconds,
+            "pool_shrinks": after.pool_shrinks - before.pool_shrinks,
+            "pool_grows": after.pool_grows - before.pool_grows,
             "memory": dict(after.memory),
         }
+
+    def pressure_line(self) -> str | None:
+        """What memory pressure did to the expert pool meanwhile; None when it did nothing."""
+        before, after = self._before, self._model.stats()
+        shrinks = after.pool_shrinks - before.pool_shrinks
+        grows = after.pool_grows - before.pool_grows
+        if shrinks == grows == 0:
+            return None
+        planned = self._model.memory_plan()["expert_pool_bytes"]
+        return (
+            f"memory pressure: the expert pool shrank {_times(shrinks)} and grew {_times(grows)}; "
+            f"it may hold {format_size(after.memory['expert_pool_bytes'])} "
+            f"of {format_size(planned)} now"
+        )
 
 
 def closing_line(figures: dict[str, Any], stats: Stats) -> str:
@@ -87,6 +108,13 @@ def closing_line(figures: dict[str, Any], stats: Stats) -> str:
         f"{format_size(stats.memory['peak_bytes'])} of "
         f"{format_size(stats.memory['budget_bytes'])} memory used"
     )
+
+
+def print_pressure(meter: Meter) -> None:
+    """Says on standard error when memory pressure changed the pool."""
+    line = meter.pressure_line()
+    if line is not None:
+        print(line, file=sys.stderr)
 
 
 def unescape(text: str) -> str:

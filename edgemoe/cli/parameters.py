@@ -10,6 +10,7 @@ import click
 from edgemoe.errors import ArgumentError
 from edgemoe.options import (
     EVICTION_POLICIES,
+    GOVERNORS,
     IO_BACKENDS,
     KV_TYPES,
     MAX_LOOK_AHEAD,
@@ -87,6 +88,13 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             default="auto",
             show_default=True,
             help="Bound of the whole process: 4GiB, 'auto', or 'min' for the least that runs.",
+        ),
+        click.option(
+            "--governor",
+            type=click.Choice(GOVERNORS),
+            default=GOVERNORS[0],
+            show_default=True,
+            help="Shrink the expert pool while others need memory; auto: with --memory auto.",
         ),
         click.option("--threads", type=click.IntRange(0, 1024), default=0, help="0: all CPUs."),
         click.option(

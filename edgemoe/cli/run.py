@@ -12,6 +12,7 @@ import click
 from edgemoe.cli.generating import (
     Meter,
     closing_line,
+    print_pressure,
     read_text_file,
     sampling_from,
     tokens_from,
@@ -77,6 +78,7 @@ def run(**values: Any) -> None:
             text = "".join(generation)
             figures = {"text": text, **meter.figures(generation)}
             print(json.dumps(figures))
+            print_pressure(meter)
             return
         sys.stdout.write(prompt)
         for piece in generation:
@@ -85,3 +87,4 @@ def run(**values: Any) -> None:
         print(flush=True)
         if values["stats"] or values["model"] is None:
             print(closing_line(meter.figures(generation), model.stats()), file=sys.stderr)
+        print_pressure(meter)

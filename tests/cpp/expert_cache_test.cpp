@@ -1,5 +1,6 @@
 #include "experts/expert_cache.h"
 
+#include <cstring>
 #include <map>
 #include <random>
 #include <set>
@@ -91,6 +92,153 @@ TEST("pinned and loading slots leave no room, and that is said") {
   CHECK(cache.reserve({0, 2}, 4096).has_value());
   CHECK(cache.state({0, 0}) == ExpertCache::State::kAbsent);
   CHECK_EQUAL(cache.evictions(), 1u);
+}
+
+// A cache whose pool has contents, and what a caller of it does at random.
+class BusyCache {
+ public:
+  BusyCache(EvictionPolicy policy, uint64_t pages)
+      : cache_(kLayers, kExperts, pages * kPage, policy), contents_(kMostPages, kNobody) {}
+
+  void act(std::mt19937& random) {
+    const auto number = static_cast<uint32_t>(random() % (kLayers * kExperts));
+    const ExpertId id = id_of(number);
+    const auto action = static_cast<uint32_t>(random() % 8);
+    if (cache_.state(id) == ExpertCache::State::kAbsent) {
+      if (const auto slot = cache_.reserve(id, bytes_of(number))) {
+        CHECK(*slot + bytes_of(number) <= cache_.pool_bytes());
+        fill(*slot, bytes_of(number), number);
+        loading_.insert(number);
+      }
+    } else if (loading_.erase(number) > 0) {
+      action == 0 ? cache_.abandon_load(id) : cache_.finish_load(id);
+      if (action != 0) cache_.unpin(id);
+    } else if (action < 2) {
+      cache_.pin(id);
+      ++pinned_[number];
+    } else if (pinned_.contains(number)) {
+      cache_.unpin(id);
+      if (--pinned_[number] == 0) pinned_.erase(number);
+    }
+    cache_.record_use(id, 0.5);
+  }
+
+  void release_all() {
+    for (const uint32_t number : loading_) {
+      cache_.finish_load(id_of(number));
+      cache_.unpin(id_of(number));
+    }
+    for (; !pinned_.empty(); pinned_.erase(pinned_.begin())) {
+      const auto& [number, pins] = *pinned_.begin();
+      for (uint32_t i = 0; i < pins; ++i) cache_.unpin(id_of(number));
+    }
+    loading_.clear();
+  }
+
+  void resize(uint64_t pages) {
+    for (const SlotMove& move : cache_.resize(pages * kPage)) {
+      std::memmove(&contents_[move.to / kPage], &contents_[move.from / kPage],
+                   move.bytes / kPage * sizeof(uint32_t));
+    }
+  }
+
+  // Every slot holds its expert, nothing that is held was lost, the counters are right.
+  void check() {
+    uint64_t used = 0;
+    uint64_t behind = 0;
+    size_t resident = 0;
+    for (uint32_t number = 0; number < kLayers * kExperts; ++number) {
+      const ExpertId id = id_of(number);
+      const bool held = loading_.contains(number) || pinned_.contains(number);
+      REQUIRE(!held || cache_.state(id) != ExpertCache::State::kAbsent);
+      if (cache_.state(id) == ExpertCache::State::kAbsent) continue;
+      const uint64_t slot = cache_.slot_offset(id);
+      for (uint64_t at = 0; at < bytes_of(number); at += kPage) {
+        REQUIRE(contents_[(slot + at) / kPage] == number);
+      }
+      used += bytes_of(number);
+      resident += loading_.contains(number) ? 0 : 1;
+      if (slot + bytes_of(number) > cache_.pool_bytes()) behind += bytes_of(number);
+    }
+    REQUIRE(used == cache_.used_bytes());
+    REQUIRE(resident == cache_.num_resident());
+    REQUIRE(used - behind <= cache_.pool_bytes());
+    REQUIRE(behind == 0 || cache_.has_slots_behind());
+  }
+  const ExpertCache& cache() const { return cache_; }
+
+  static constexpr uint64_t kPage = 4096;
+  static constexpr uint64_t kMostPages = 300;
+
+ private:
+  static constexpr uint32_t kNobody = ~0u;
+  static ExpertId id_of(uint32_t number) { return {number / kExperts, number % kExperts}; }
+  static uint64_t bytes_of(uint32_t number) { return (1 + number % 3 * 3) * kPage; }
+  void fill(uint64_t slot, uint64_t bytes, uint32_t number) {
+    for (uint64_t at = 0; at < bytes; at += kPage) contents_[(slot + at) / kPage] = number;
+  }
+
+  ExpertCache cache_;
+  std::vector<uint32_t> contents_;       // expert number by page
+  std::map<uint32_t, uint32_t> pinned_;  // expert number -> pins
+  std::set<uint32_t> loading_;
+};
+
+TEST("a pool that shrinks and grows keeps every slot that is held and the bytes of all others") {
+  std::mt19937 random(11);
+  for (const EvictionPolicyName& policy : eviction_policies()) {
+    BusyCache busy(policy.policy, 100);
+    for (int step = 0; step < 6000; ++step) {
+      busy.act(random);
+      if (random() % 10 == 0) {
+        if (random() % 4 == 0) busy.release_all();
+        busy.resize(14 + random() % (BusyCache::kMostPages - 14));
+      }
+      busy.check();
+    }
+    busy.release_all();
+    busy.resize(50);
+    busy.check();
+    CHECK(!busy.cache().has_slots_behind());
+    CHECK(busy.cache().used_bytes() <= 50 * BusyCache::kPage);
+  }
+}
+
+TEST("a pool that shrinks loses its least valuable experts, wherever they lie") {
+  for (const bool valuable_last : {false, true}) {
+    ExpertCache cache(1, 32, 16 * 4096, EvictionPolicy::kLfu);
+    for (uint32_t i = 0; i < 16; ++i) {
+      const uint32_t uses = valuable_last ? i + 1 : 16 - i;
+      for (uint32_t n = 0; n < uses; ++n) use(cache, {0, i}, 4096);
+    }
+    cache.begin_step();
+    const std::vector<SlotMove> moves = cache.resize(6 * 4096);
+    CHECK_EQUAL(moves.size(), valuable_last ? 6u : 0u);
+    for (uint32_t i = 0; i < 16; ++i) {
+      const bool kept = valuable_last ? i >= 10 : i < 6;
+      CHECK_EQUAL(cache.state({0, i}) == ExpertCache::State::kResident, kept);
+    }
+    CHECK_EQUAL(cache.used_bytes(), 6u * 4096);
+    CHECK(cache.resize(8 * 4096).empty());
+    for (uint32_t i = 16; i < 18; ++i) use(cache, {0, i}, 4096);
+    CHECK_EQUAL(cache.used_bytes(), 8u * 4096);
+  }
+}
+
+TEST("a pinned slot behind the end stays until it is released") {
+  ExpertCache cache(1, 8, 4 * 4096, EvictionPolicy::kLru);
+  for (uint32_t expert = 0; expert < 4; ++expert) use(cache, {0, expert}, 4096);
+  cache.pin({0, 3});
+  CHECK(cache.resize(2 * 4096).size() == 1);  // expert 2 is younger than 0
+  CHECK(cache.has_slots_behind());
+  CHECK_EQUAL(cache.slot_offset({0, 3}), 3u * 4096);
+  CHECK(cache.state({0, 0}) == ExpertCache::State::kAbsent);
+  REQUIRE(cache.reserve({0, 5}, 4096).has_value());
+  CHECK(cache.slot_offset({0, 5}) < 2 * 4096);
+  cache.unpin({0, 3});
+  CHECK_EQUAL(cache.resize(2 * 4096).size(), 1u);
+  CHECK(!cache.has_slots_behind());
+  CHECK_EQUAL(cache.used_bytes(), 2u * 4096);
 }
 
 TEST("with slots of several sizes at most 3 % of a busy pool is lost") {

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <map>
+#include <random>
 #include <set>
 
 #include "temporary_file.h"
@@ -69,6 +70,7 @@ class Fixture {
     ExpertLayout layout(tensors(), kExperts, files_[0].alignment());
     options.pool_bytes =
         static_cast<uint64_t>(slots * static_cast<double>(layout.max_slot_bytes()));
+    options.most_pool_bytes = 40 * layout.max_slot_bytes();
     ReaderOptions reader;
     reader.backend = backend;
     store_ = std::make_unique<ExpertStore>(std::move(layout), files_,
@@ -164,6 +166,31 @@ TEST("resident experts are hits and are not read again") {
   CHECK_EQUAL(after.bytes_read, before.bytes_read);
   CHECK_EQUAL(fixture.store().layer_stats(0).hits, 8u);
   CHECK_EQUAL(fixture.store().layer_stats(1).demands, 0u);
+}
+
+TEST("a pool that changes its size between requests hands out the bytes of the file") {
+  for (const std::string backend : {"auto", "buffered", "simulated:seed=4,latency=200,reorder=1"}) {
+    Fixture fixture(backend, 6);
+    ExpertStore& store = fixture.store();
+    const uint64_t slot = store.layout().max_slot_bytes();
+    CHECK(store.max_pool_bytes() >= store.layout().total_slot_bytes());
+    std::mt19937 random(5);
+    for (int round = 0; round < 60; ++round) {
+      const auto layer = static_cast<uint32_t>(random() % kLayers);
+      CHECK(fixture.run(layer, kAll) == kAllSet);
+      {
+        auto dropped = store.request((layer + 1) % kLayers, std::vector<ExpertDemand>{{2, 1.0f}});
+      }
+      store.set_pool_bytes(random() % (30 * slot));
+      CHECK(store.cache().used_bytes() <= store.cache().pool_bytes());
+      CHECK(store.cache().pool_bytes() >= ExpertStore::min_pool_bytes(store.layout()));
+    }
+    store.set_pool_bytes(100 * slot);
+    for (uint32_t layer = 0; layer < kLayers; ++layer) fixture.run(layer, kAll);
+    const ExpertStats before = store.stats();
+    for (uint32_t layer = 0; layer < kLayers; ++layer) fixture.run(layer, kAll);
+    CHECK_EQUAL(store.stats().hits - before.hits, uint64_t{kLayers} * kExperts);
+  }
 }
 
 TEST("the mark of a regrouped expert lasts until its slot is read again") {

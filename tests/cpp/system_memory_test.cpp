@@ -1,33 +1,13 @@
 #include "engine/system_memory.h"
 
-#include <filesystem>
-#include <fstream>
-
 #include "base/units.h"
+#include "fake_root.h"
 #include "test.h"
 
 namespace edgemoe {
 namespace {
 
-// A folder that imitates the parts of /proc and /sys that are read.
-class FakeRoot {
- public:
-  FakeRoot() : path_(std::filesystem::temp_directory_path() / "edgemoe-fake-root") {
-    std::filesystem::remove_all(path_);
-    write("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n");
-  }
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
-
-  void write(const std::string& name, const std::string& text) const {
-    const std::filesystem::path file = path_ / name;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-  std::string root() const { return path_.string() + "/"; }
-
- private:
-  std::filesystem::path path_;
-};
+using test::FakeRoot;
 
 TEST("without a control group only the machine limits") {
   const FakeRoot fake;
@@ -78,6 +58,38 @@ TEST("the automatic budget never exceeds what is there, and leaves a reserve") {
   CHECK(automatic_budget(system, process) < kGiB);
   system.group_used_bytes = 2 * kGiB;  // the group is over its limit
   CHECK_EQUAL(automatic_budget(system, process), 100 * kMiB);
+}
+
+TEST("pressure is read from the group that limits, version 2") {
+  const FakeRoot fake;
+  fake.write("proc/self/cgroup", "0::/box\n");
+  fake.write("proc/pressure/memory", "some avg10=0.00 avg60=0.00 avg300=0.00 total=5\n");
+  CHECK_EQUAL(memory_pressure(fake.root()).stall_us, 5u);
+  fake.write("sys/fs/cgroup/box/memory.max", "1073741824\n");
+  fake.write("sys/fs/cgroup/box/memory.stat", "anon 104857600\nkernel 1048576\n");
+  fake.write("sys/fs/cgroup/box/memory.events", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\n");
+  CHECK_EQUAL(memory_pressure(fake.root()).stall_us, 5u);  // a kernel that counts none of groups
+  fake.write("sys/fs/cgroup/box/memory.pressure",
+             "some avg10=1.00 avg60=0.20 avg300=0.00 total=123456\n"
+             "full avg10=0.00 avg60=0.00 avg300=0.00 total=999\n");
+  const MemoryPressure pressure = memory_pressure(fake.root());
+  CHECK_EQUAL(pressure.spare_bytes, kGiB - 101 * kMiB);
+  CHECK_EQUAL(pressure.stall_us, 123456u);
+  CHECK_EQUAL(pressure.limit_events, 5u);
+  CHECK_EQUAL(pressure.kill_events, 4u);
+}
+
+TEST("pressure is read from a version 1 group, and from a machine that tells little") {
+  const FakeRoot fake;
+  CHECK_EQUAL(memory_pressure(fake.root()).spare_bytes, 4 * kGiB);
+  CHECK_EQUAL(memory_pressure(fake.root()).stall_us, 0u);
+  fake.write("proc/self/cgroup", "3:memory:/box\n");
+  fake.write("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "536870912\n");
+  fake.write("sys/fs/cgroup/memory/box/memory.stat", "total_rss 1048576\n");
+  fake.write("sys/fs/cgroup/memory/box/memory.failcnt", "7\n");
+  CHECK_EQUAL(memory_pressure(fake.root()).limit_events, 7u);
+  CHECK_EQUAL(memory_pressure(fake.root()).spare_bytes, 511 * kMiB);
+  CHECK(memory_pressure("/nowhere/").spare_bytes > (uint64_t{1} << 60));
 }
 
 TEST("the process knows its own memory") {

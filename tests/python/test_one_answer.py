@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,41 @@ def test_what_earlier_runs_learned(
     assert len(kept) == 1
     kept[0].write_bytes(b"damaged")
     assert digest(demo, **options) == expected
+
+
+@pytest.mark.parametrize("eviction", EVICTION_POLICIES)
+def test_a_budget_that_changes_between_evaluations(demo: str, expected: str, eviction: str) -> None:
+    with Model.load(demo, context=256, memory="1GiB", batch=16, eviction=eviction) as model:
+        least = model.set_memory("min")["least_bytes"]
+        random = np.random.default_rng(1)
+        everything = model.memory_plan()["all_experts_bytes"]
+        rows = []
+        for row in model.logit_rows(TOKENS):
+            rows.append(row)
+            model.set_memory(least + int(random.integers(0, everything)))
+    assert hashlib.sha256(np.concatenate(rows).tobytes()).hexdigest() == expected
+
+
+def test_a_budget_that_changes_while_steps_run(demo: str, expected: str) -> None:
+    with Model.load(demo, context=256, memory="1GiB", batch=1) as model:
+        least = model.set_memory("min")["least_bytes"]
+        everything = model.memory_plan()["all_experts_bytes"]
+        done = threading.Event()
+
+        def change() -> None:
+            random = np.random.default_rng(2)
+            while not done.is_set():
+                model.set_memory(least + int(random.integers(0, everything)))
+                time.sleep(0.002)
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        try:
+            rows = model.logits(TOKENS)
+        finally:
+            done.set()
+            changing.join()
+    assert hashlib.sha256(rows.tobytes()).hexdigest() == expected
 
 
 @pytest.mark.parametrize("io", ["auto", "pread", "buffered"])
