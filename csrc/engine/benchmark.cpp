@@ -145,7 +145,17 @@ std::string name_of(const BenchmarkOptions& options) {
   return test + std::to_string(options.num_tokens) + depth;
 }
 
+double share_of_limit(const BenchmarkResult& result) noexcept {
+  return result.tokens_per_second.median /
+         std::min({result.limit.storage, result.limit.memory, result.limit.compute});
+}
+
 }  // namespace
+
+void add_storage_bandwidth(double first, double second, BenchmarkResult& result) noexcept {
+  result.limit.storage *= (first + second) / (2 * first);
+  result.of_limit = share_of_limit(result);
+}
 
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
@@ -197,8 +207,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
       static_cast<double>(after.busy_ns - start.busy_ns) * 1e-9 / tokens;
   result.read_ahead = read_ahead_result(before, end, tokens);
   result.limit = token_limits(engine, file, options, bandwidth, result.bytes_read_per_token);
-  result.of_limit = result.tokens_per_second.median /
-                    std::min({result.limit.storage, result.limit.memory, result.limit.compute});
+  result.of_limit = share_of_limit(result);
   return result;
 }
 

@@ -58,6 +58,10 @@ struct BenchmarkOptions {
   uint64_t seed = 1;         // of the random tokens
 };
 
+// Takes another measurement of the storage's bandwidth into the limits, as the mean of both:
+// devices that are shared drift while a test runs.
+void add_storage_bandwidth(double first, double second, BenchmarkResult& result) noexcept;
+
 // With a budget for all experts they are read first. Fills a new session with `depth` random
 // tokens, then evaluates random tokens from there, `repetitions` times; the figures besides the
 // spread are means over them. Errors: those of Session; kArgument when num_tokens is 0 or depth +

@@ -134,17 +134,19 @@ class Planner {
   }
 
   // A larger batch reads each expert less often in prefill, and takes slots from decode: up to an
-  // eighth of what is left.
+  // eighth of what is left, beyond kDefaultBatch a sixteenth. Where most experts fit, few are read.
   uint32_t choose_batch() const {
     const uint32_t context = plan_.context;
     if (options_.batch != 0) return std::min(options_.batch, context);
     const uint64_t fixed = total(context, kLeastBatch, 0);
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
-    uint32_t batch = std::min(kDefaultBatch, context);
-    while (batch > kLeastBatch && (scratch(batch) - scratch(kLeastBatch) > left / 8 ||
-                                   !fits(context, batch, least_pool_))) {
-      batch /= 2;
-    }
+    const bool streams = !fits(context, kDefaultBatch, plan_.all_experts_bytes / 4 * 3);
+    uint32_t batch = std::min(streams ? kStreamingBatch : kDefaultBatch, context);
+    const auto too_large = [&] {
+      const uint64_t share = batch > kDefaultBatch ? left / 16 : left / 8;
+      return scratch(batch) - scratch(kLeastBatch) > share || !fits(context, batch, least_pool_);
+    };
+    while (batch > kLeastBatch && too_large()) batch /= 2;
     return std::max(1u, std::min(batch, context));
   }
 

@@ -16,6 +16,8 @@ namespace edgemoe {
 
 inline constexpr uint32_t kDefaultContext = 4096;
 inline constexpr uint32_t kDefaultBatch = 512;
+// Where experts are streamed each batch reads most of them: the larger, the fewer times.
+inline constexpr uint32_t kStreamingBatch = 2048;
 
 struct EngineOptions {
   enum class Memory : uint8_t {
@@ -27,7 +29,7 @@ struct EngineOptions {
   uint64_t memory_bytes = 0;  // bound of the whole process (kBytes)
   uint32_t num_threads = 0;   // 0: the CPUs this process may use
   uint32_t context = 0;       // positions; 0: min(trained context, kDefaultContext)
-  uint32_t batch = 0;         // rows of one prefill step; 0: up to kDefaultBatch as memory allows
+  uint32_t batch = 0;         // rows of one prefill step; 0: as memory allows
   kernels::KvType kv_type = kernels::KvType::kF16;
   Mode mode = Mode::kStream;
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;

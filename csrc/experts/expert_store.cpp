@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "experts/read_trial.h"
 
 namespace edgemoe {
 namespace {
@@ -34,6 +35,7 @@ static_assert(sizeof(kStatFields) / sizeof(kStatFields[0]) ==
 
 // Sections of what is learned.
 constexpr const char* kPopularity = "popularity of experts";
+constexpr const char* kTrialRatio = "time with reading ahead over time without";
 constexpr const char* kTrust = "trust in guesses";
 
 // A load on its way, and what the slot holds afterwards.
@@ -57,6 +59,7 @@ struct ExpertStore::Impl {
         cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
         loads(size_t{layout.num_layers()} * layout.num_experts()),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
+        preload(options.preload),
         keep(options.keep),
         in_flight_limit(options.in_flight_bytes),
         layer_stats(layout.num_layers()),
@@ -74,6 +77,9 @@ struct ExpertStore::Impl {
   ExpertCache cache;
   std::vector<Load> loads;  // layer-major
   ReadAhead ahead;
+  PreloadPolicy preload;
+  ReadTrial trial;  // of reading ahead in decode
+  Clock::time_point step_start;
   std::vector<ReadAhead::Guess> guesses;  // scratch
   std::vector<ExpertId> hottest;          // of earlier runs, to read from hottest_first on
   size_t hottest_first = 0;
@@ -402,6 +408,29 @@ void ExpertStore::begin_step(Phase phase) noexcept {
   impl_->phase = phase;
   impl_->forget_guesses();
   impl_->cache.begin_step();
+  impl_->step_start = Clock::now();
+}
+
+void ExpertStore::end_step() noexcept {
+  Impl& store = *impl_;
+  // Until something is evicted the pool fills up, and every step is faster than the one before.
+  const bool counts = store.phase == Phase::kDecode && store.cache.evictions() > 0;
+  const std::chrono::duration<double> seconds = Clock::now() - store.step_start;
+  store.trial.end_step(seconds.count(), counts);
+}
+
+bool ExpertStore::wants_guesses() const noexcept {
+  const Impl& store = *impl_;
+  if (store.cache.pool_bytes() >= store.layout.total_slot_bytes()) return false;
+  switch (store.preload) {
+    case PreloadPolicy::kNone:
+      return false;
+    case PreloadPolicy::kAuto:
+      return store.phase == Phase::kPrefill || store.trial.is_on();
+    case PreloadPolicy::kAlways:
+      return true;
+  }
+  return false;
 }
 
 void ExpertStore::guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts) {
@@ -452,7 +481,11 @@ void ExpertStore::mark_regrouped(ExpertId id) noexcept {
 
 Sections ExpertStore::learned() const {
   const auto trust = std::as_bytes(impl_->ahead.trusted());
-  return {{kPopularity, impl_->cache.save_popularity()}, {kTrust, {trust.begin(), trust.end()}}};
+  const double found = impl_->trial.ratio();
+  const auto ratio = std::as_bytes(std::span(&found, 1));
+  return {{kPopularity, impl_->cache.save_popularity()},
+          {kTrust, {trust.begin(), trust.end()}},
+          {kTrialRatio, {ratio.begin(), ratio.end()}}};
 }
 
 void ExpertStore::learn(const Sections& sections) {
@@ -467,6 +500,10 @@ void ExpertStore::learn(const Sections& sections) {
   std::vector<float> shares(trust.size() / sizeof(float));
   if (!shares.empty()) std::memcpy(shares.data(), trust.data(), shares.size() * sizeof(float));
   store.ahead.restore_trust(shares);
+  double found = 0;
+  const std::span<const std::byte> ratio = section(kTrialRatio);
+  if (ratio.size() == sizeof(found)) std::memcpy(&found, ratio.data(), sizeof(found));
+  store.trial.restore(found);
 }
 
 bool ExpertStore::warm_up() {

@@ -86,8 +86,9 @@ class ExpertStore {
   // Two of the largest slots: one computes while the next is read.
   static uint64_t min_pool_bytes(const ExpertLayout& layout) noexcept;
 
-  // Once per forward pass.
+  // Once per forward pass; end_step only when it was completed.
   void begin_step(Phase phase) noexcept;
+  void end_step() noexcept;
 
  private:
   struct Impl;
@@ -118,6 +119,8 @@ class ExpertStore {
   // What `layer`, `distance` layers from here (ReadAhead::kBatch for a batch of many rows), will
   // probably ask for, most likely first. Call it after the request of the running layer, so that
   // its reads go first; reading ahead goes on whenever next() is called.
+  // Pointless where wants_guesses() is false: every expert fits, or reading ahead does not pay now.
+  bool wants_guesses() const noexcept;
   void guess(uint32_t layer, uint32_t distance, std::span<const uint32_t> experts);
 
   // What is worth keeping between runs: how often experts are used, how far guesses are trusted.

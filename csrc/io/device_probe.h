@@ -26,8 +26,9 @@ struct DeviceProbe {
 // takes. Errors: kArgument when the file is shorter than a read; kIo.
 DeviceSpeed measure_device(const File& file, const ReaderOptions& reader, const DeviceProbe& probe);
 
-// Bytes in flight from which reads of `read_bytes` gain no more: the least of a row of doublings
-// that reaches 90 % of the best rate. Takes `seconds` for each. Errors: as measure_device.
+// Bytes in flight from which reads of `read_bytes` gain no more: the least of six doublings that
+// reaches 90 % of the best rate, at least two reads. Measures each three times for `seconds`.
+// Errors: as measure_device.
 uint64_t measure_in_flight(const File& file, const ReaderOptions& reader, uint64_t read_bytes,
                            double seconds);
 

@@ -73,6 +73,7 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
     add_branch(model, rows.size());
     if (model.trace != nullptr) model.trace->end_layer(model.store);
   }
+  if (model.store != nullptr) model.store->end_step();
 }
 
 void compute_logits(Model& model, size_t first, size_t count, float* out) {

@@ -96,7 +96,7 @@ void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store) 
 void look_ahead(StepContext& step, uint32_t layer, uint32_t num_layers, ExpertStore& store) {
   Workspace& work = step.work;
   const RouterSpec& router = step.spec.router;
-  if (num_layers == 0) return;
+  if (num_layers == 0 || !store.wants_guesses()) return;
   if (step.rows.size() > Workspace::kLookAheadRows) {
     // So many rows use most experts that the whole layer is the best guess.
     const bool most = step.rows.size() * router.num_used >= router.num_experts;

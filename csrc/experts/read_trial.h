@@ -1,0 +1,54 @@
+// Whether reading ahead pays on this device with this model: steps with it and without it take
+// turns, and the faster way stays until the next trial. Bookkeeping only: no clock.
+//
+// Reading ahead fills time in which the device would idle; where there is none, what is read in
+// vain only delays what is asked for. Which of the two holds depends on device, cache, routing and
+// CPU, and is cheaper to try than to predict.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace edgemoe {
+
+class ReadTrial {
+ public:
+  // Steps of one turn; a trial is four turns, with, without, without and with. The first step of a
+  // turn is not counted: reads of the turn before still run in it.
+  static constexpr uint32_t kTurnSteps = 6;
+  static constexpr uint32_t kTrialSteps = 4 * kTurnSteps;
+  static constexpr uint32_t kHoldSteps = 16 * kTrialSteps;  // between trials
+  // Reading ahead stays when its steps take at most this share of the others'. It reads more, and
+  // what is within noise is not worth that.
+  static constexpr double kWorthwhile = 0.99;
+  // The first trial settles it when the ways differ by this much, else a second follows at once;
+  // later ones add to what is known.
+  static constexpr double kClear = 0.1;
+
+  // Whether the next step reads ahead.
+  bool is_on() const noexcept;
+  // A step took so long. `counts` is false where it says nothing: a prompt, a pool that still
+  // fills up; the trial waits then.
+  void end_step(double seconds, bool counts) noexcept;
+
+  // The time of a step with reading ahead over that of one without, 0 before the first trial.
+  double ratio() const noexcept;
+  // What an earlier run found; the next trial is a hold away. Ignored unless it is above 0.
+  void restore(double ratio) noexcept;
+
+ private:
+  struct Times {
+    double seconds = 0;
+    double steps = 0;
+  };
+  void decide() noexcept;
+
+  std::array<Times, 2> times_;  // without, with
+  uint32_t step_ = 0;           // of the trial
+  uint32_t hold_ = 0;           // steps until the next one
+  uint32_t trials_ = 0;
+  bool choice_ = true;
+  double restored_ = 0;
+};
+
+}  // namespace edgemoe
