@@ -99,8 +99,7 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   std::unique_ptr<Engine> engine = Engine::load(file, options);
   BenchmarkResult result = run_benchmark(*engine, file, benchmark, bandwidth, {});
   const MemoryPlan plan = engine->memory_plan();
-  const uint64_t peak_bytes = engine->stats().peak_resident_bytes;
-  const uint64_t resident_bytes = engine->stats().resident_bytes;
+  const EngineStats stats = engine->stats();
   const std::string level = engine->level();
   const std::string io(engine->io_backend());
   engine.reset();  // what it held is room for the second measurement
@@ -116,9 +115,9 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   json.key("memory");
   json.begin_object();
   json.field("budget_bytes", plan.budget_bytes);
-  json.field("peak_bytes", peak_bytes);
+  json.field("peak_bytes", stats.peak_resident_bytes);
   // The peak may be that of measuring the machine before the model was loaded.
-  json.field("resident_bytes", resident_bytes);
+  json.field("resident_bytes", stats.resident_bytes);
   json.end_object();
   json.field("level", std::string_view(level));
   json.field("threads", uint64_t{plan.num_threads});

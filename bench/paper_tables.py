@@ -49,6 +49,7 @@ DEVICES = {
 class System:
     mode: str
     low_bits: bool
+    preload: str = "auto"
 
 
 # The paper's names; preload alone is a step of its ablation.
@@ -56,7 +57,7 @@ SYSTEMS = {
     "IO-EXP": System("on-demand", low_bits=False),
     "IO-QEXP": System("on-demand", low_bits=True),
     "STI": System("layer-by-layer", low_bits=True),
-    "preload": System("unbuffered", low_bits=True),
+    "preload": System("unbuffered", low_bits=True, preload="always"),
     "edgemoe": System("stream", low_bits=True),
 }
 ABLATION = {
@@ -219,6 +220,7 @@ def figures_of(report: dict[str, Any]) -> Figures:
 def run_system(arguments: argparse.Namespace, place: Place, system: System) -> Figures:
     model = arguments.low_bit_model if system.low_bits else arguments.model
     command = [arguments.edgemoe, "bench", model, "--json", "--mode", system.mode]
+    command += ["--preload", system.preload]
     command += ["-p", "0", "-n", str(arguments.tokens), "-r", "1", "--cache-folder", "none"]
     command += ["--memory", str(int(place.memory_bytes * BUDGET_SHARE))]
     command += ["--threads", str(arguments.threads)]
