@@ -6,6 +6,8 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "experts/expert_loads.h"
+#include "experts/hottest_experts.h"
 #include "experts/read_trial.h"
 
 namespace edgemoe {
@@ -21,10 +23,6 @@ constexpr uint64_t kBatchInFlightBytes = 256u << 20;
 constexpr uint64_t kAheadShare = 4;
 constexpr uint64_t kUnkeptAheadShare = 2;
 
-// Ranges of one expert have neighbouring tags.
-constexpr uint64_t kTagsPerExpert = 4;
-static_assert(kTagsPerExpert >= kNumExpertMatrices);
-
 constexpr uint64_t ExpertStats::* kStatFields[] = {
     &ExpertStats::demands,     &ExpertStats::hits,         &ExpertStats::evictions,
     &ExpertStats::bytes_read,  &ExpertStats::stall_ns,     &ExpertStats::busy_ns,
@@ -38,47 +36,17 @@ constexpr const char* kPopularity = "popularity of experts";
 constexpr const char* kTrialRatio = "time with reading ahead over time without";
 constexpr const char* kTrust = "trust in guesses";
 
-// A load on its way, and what the slot holds afterwards.
-struct Load {
-  uint8_t ranges_left = 0;
-  bool wanted = false;  // by the living request; else it finishes into the cache
-  bool ahead = false;   // nobody has asked for it yet
-  bool regrouped = false;
-  int error = 0;
-  uint32_t failed_range = 0;
-};
-
-// Addresses for the largest pool, so that it can grow: they take no memory until they are used.
-// Only for the pool of now where they would count. Errors: kBudget when the system refuses the
-// pool.
-AlignedBuffer map_pool(uint64_t pool_bytes, uint64_t most_bytes) {
-  AlignedBuffer pool(pool_bytes);
-  if (most_bytes <= pool_bytes || !AlignedBuffer::addresses_are_free()) return pool;
-  try {
-    pool = AlignedBuffer(most_bytes, AlignedBuffer::Promise::kNotNeeded);
-    pool.limit_to(pool_bytes);
-  } catch (const Error&) {
-    // More than the addresses of this machine.
-  }
-  return pool;
-}
-
 }  // namespace
 
-struct ExpertStore::Impl {
+// Requests, and what to read when none waits; ExpertLoads does the reading.
+struct ExpertStore::Impl : ExpertLoads {
   Impl(ExpertLayout expert_layout, std::span<const File> model_files,
        std::unique_ptr<AsyncReader> reader, const ExpertStoreOptions& options)
-      : layout(std::move(expert_layout)),
-        files(model_files),
-        pool(map_pool(options.pool_bytes, options.most_pool_bytes)),
-        cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
-        loads(size_t{layout.num_layers()} * layout.num_experts()),
+      : ExpertLoads(std::move(expert_layout), model_files, std::move(reader), options),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
         preload(options.preload),
-        keep(options.keep),
         in_flight_limit(options.in_flight_bytes),
-        layer_stats(layout.num_layers()),
-        queue(std::move(reader)) {
+        layer_stats(layout.num_layers()) {
     demanded.reserve(layout.num_experts());
     ready.reserve(layout.num_experts());
     to_load.reserve(layout.num_experts());
@@ -86,11 +54,6 @@ struct ExpertStore::Impl {
     guesses.reserve(layout.num_experts());
   }
 
-  ExpertLayout layout;
-  std::span<const File> files;
-  AlignedBuffer pool;
-  ExpertCache cache;
-  std::vector<Load> loads;  // layer-major
   ReadAhead ahead;
   PreloadPolicy preload;
   ReadTrial trial;  // of reading ahead in decode
@@ -98,15 +61,8 @@ struct ExpertStore::Impl {
   std::vector<ReadAhead::Guess> guesses;  // scratch
   std::vector<ExpertId> hottest;          // of earlier runs, to read from hottest_first on
   size_t hottest_first = 0;
-  bool keep;  // see ExpertStoreOptions
   uint64_t in_flight_limit;
-  uint64_t in_flight = 0;        // bytes of slots with reads under way
-  uint64_t ahead_in_flight = 0;  // of those, of experts that nobody has asked for
   std::vector<LayerStats> layer_stats;
-  Phase phase = Phase::kDecode;
-  std::array<ExpertStats, kNumPhases> phases;
-  ReadStats counted;  // what the phases know of
-  uint64_t counted_evictions = 0;
 
   // The living request.
   bool request_alive = false;
@@ -118,14 +74,6 @@ struct ExpertStore::Impl {
   size_t to_load_first = 0;
   size_t loading = 0;               // wanted loads on their way
   std::vector<ReadyExpert> in_use;  // handed out last, pinned
-
-  ReadQueue queue;  // last: its destructor waits for reads into the pool
-
-  Load& load_of(ExpertId id) noexcept {
-    return loads[size_t{id.layer} * layout.num_experts() + id.expert];
-  }
-
-  ExpertStats& stats() noexcept { return phases[static_cast<size_t>(phase)]; }
 
   void demand(uint32_t position, const ExpertDemand& wanted) {
     const ExpertId id{layer, wanted.expert};
@@ -142,6 +90,7 @@ struct ExpertStore::Impl {
         ready.push_back(position);
         return;
       case ExpertCache::State::kLoading:  // ahead, or left by a request that was dropped
+        if (load_of(id).split) return to_load.push_back(position);
         load_of(id).wanted = true;
         ++loading;
         return;
@@ -151,37 +100,13 @@ struct ExpertStore::Impl {
     }
   }
 
-  // An expert that was read ahead has found its use, or its end.
-  void count_ahead(ExpertId id, uint64_t& bytes) noexcept {
-    Load& load = load_of(id);
-    if (!load.ahead) return;
-    load.ahead = false;
-    const uint64_t slot_bytes = layout.place(id.layer, id.expert).slot_bytes;
-    bytes += slot_bytes;
-    if (load.ranges_left > 0) ahead_in_flight -= slot_bytes;
-  }
-
-  // False when there is no room.
-  bool start_load(ExpertId id, bool wanted) {
-    const ExpertPlace& place = layout.place(id.layer, id.expert);
-    const std::optional<uint64_t> slot = cache.reserve(id, place.slot_bytes);
-    if (!slot) return false;
-    count_ahead(id, stats().wasted_bytes);  // what it was read for before never happened
-    load_of(id) = {static_cast<uint8_t>(place.num_ranges), wanted, !wanted, false, 0, 0};
-    in_flight += place.slot_bytes;
-    const uint64_t tag = (uint64_t{id.layer} * layout.num_experts() + id.expert) * kTagsPerExpert;
-    for (uint32_t i = 0; i < place.num_ranges; ++i) {
-      const ExpertRange& range = place.ranges[i];
-      queue.submit({&files[range.shard], range.offset, range.bytes,
-                    pool.data() + *slot + range.slot_offset, tag + i});
-    }
-    return true;
-  }
-
   // Starts loads while there is room for them, those that are waited for first.
   void start_loads() {
     for (; to_load_first < to_load.size(); ++to_load_first) {
-      if (!start_load({layer, demanded[to_load[to_load_first]]}, true)) return;
+      const ExpertId id{layer, demanded[to_load[to_load_first]]};
+      // Left by a request that used a part of it: it is dropped when it arrives, and read again.
+      if (cache.state(id) == ExpertCache::State::kLoading) return;
+      if (!start(id, true)) return;
       ++loading;
     }
     read_ahead();
@@ -198,8 +123,8 @@ struct ExpertStore::Impl {
       const std::optional<ExpertId> id = ahead.take();
       if (!id) return read_hottest();
       if (cache.state(*id) != ExpertCache::State::kAbsent) continue;
-      if (!start_load(*id, false)) return;
-      const uint64_t bytes = layout.place(id->layer, id->expert).slot_bytes;
+      if (!start(*id, false)) return;
+      const uint64_t bytes = slot_bytes(*id);
       ahead_in_flight += bytes;
       stats().ahead_bytes += bytes;
     }
@@ -210,8 +135,8 @@ struct ExpertStore::Impl {
     for (; hottest_first < hottest.size() && in_flight < in_flight_limit; ++hottest_first) {
       const ExpertId id = hottest[hottest_first];
       if (cache.state(id) != ExpertCache::State::kAbsent) continue;
-      const uint64_t bytes = layout.place(id.layer, id.expert).slot_bytes;
-      if (cache.used_bytes() + bytes > cache.pool_bytes() || !start_load(id, false)) {
+      const uint64_t bytes = slot_bytes(id);
+      if (cache.used_bytes() + bytes > cache.pool_bytes() || !start(id, false)) {
         hottest_first = hottest.size();
         return;
       }
@@ -219,70 +144,14 @@ struct ExpertStore::Impl {
     }
   }
 
-  // Those with the highest frequencies that fit the pool together, in file order.
-  void choose_hottest() {
-    hottest.clear();
-    hottest_first = 0;
-    for (uint32_t l = 0; l < layout.num_layers(); ++l) {
-      for (uint32_t expert = 0; layout.is_moe(l) && expert < layout.num_experts(); ++expert) {
-        if (cache.history({l, expert}).popularity > kUnseenPopularity)
-          hottest.push_back({l, expert});
-      }
-    }
-    const auto hotter = [this](ExpertId a, ExpertId b) {
-      return cache.history(a).popularity > cache.history(b).popularity;
-    };
-    std::stable_sort(hottest.begin(), hottest.end(), hotter);
-    uint64_t bytes = 0;
-    size_t count = 0;
-    while (count < hottest.size() && bytes <= cache.pool_bytes()) {
-      bytes += layout.place(hottest[count].layer, hottest[count].expert).slot_bytes;
-      count += bytes <= cache.pool_bytes() ? 1 : 0;
-    }
-    hottest.resize(count);
-    std::sort(hottest.begin(), hottest.end(), [](ExpertId a, ExpertId b) {
-      return a.layer != b.layer ? a.layer < b.layer : a.expert < b.expert;
-    });
-  }
-
-  void finish(const CompletedRead& read) {
-    const uint64_t index = read.tag / kTagsPerExpert;
-    const ExpertId id{static_cast<uint32_t>(index / layout.num_experts()),
-                      static_cast<uint32_t>(index % layout.num_experts())};
-    Load& load = load_of(id);
-    if (read.error != 0 && load.error == 0) {
-      load.error = read.error;
-      load.failed_range = static_cast<uint32_t>(read.tag % kTagsPerExpert);
-    }
-    if (--load.ranges_left > 0) return;
-    const uint64_t slot_bytes = layout.place(id.layer, id.expert).slot_bytes;
-    in_flight -= slot_bytes;
-    if (load.ahead) ahead_in_flight -= slot_bytes;
-    if (load.wanted) --loading;
-    if (load.error != 0) {
-      cache.abandon_load(id);
-      count_ahead(id, stats().wasted_bytes);
-      if (load.wanted) fail(id, load);
-      return;
-    }
-    cache.finish_load(id);
-    if (!load.wanted) {
-      load.ahead ? cache.unpin(id) : release(id);
-      return;
-    }
-    load.wanted = false;
+  void arrive(const CompletedRead& read) {
+    const std::optional<Ended> ended = finish(read);
+    if (!ended || !ended->was_wanted) return;
+    --loading;
+    if (ended->error != 0) fail(ended->id, ended->error);
     for (uint32_t position = 0; position < demanded.size(); ++position) {
-      if (demanded[position] == id.expert) return ready.push_back(position);
+      if (demanded[position] == ended->id.expert) return ready.push_back(position);
     }
-  }
-
-  [[noreturn]] void fail(ExpertId id, const Load& load) const {
-    const ExpertRange& range = layout.place(id.layer, id.expert).ranges[load.failed_range];
-    throw Error(ErrorCode::kIo,
-                files[range.shard].path() + ": reading expert " + std::to_string(id.expert) +
-                    " of layer " + std::to_string(id.layer) + " at offset " +
-                    std::to_string(range.offset) + " failed: " + errno_text(load.error) +
-                    "; the model stays loaded, try again or check the device");
   }
 
   // Takes what has arrived; with kAtLeastOne it sleeps for the first and counts the time.
@@ -293,29 +162,9 @@ struct ExpertStore::Impl {
       stats().stall_ns += static_cast<uint64_t>(
           std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
       EM_CHECK(read.has_value());
-      finish(*read);
+      arrive(*read);
     }
-    while (const std::optional<CompletedRead> read = queue.next(Wait::kNo)) finish(*read);
-  }
-
-  // Gives what was read since the last call to the running phase.
-  void count_reads() noexcept {
-    const ReadStats& now = queue.stats();
-    stats().bytes_read += now.bytes - counted.bytes;
-    stats().busy_ns += now.busy_ns - counted.busy_ns;
-    stats().evictions += cache.evictions() - counted_evictions;
-    counted = now;
-    counted_evictions = cache.evictions();
-  }
-
-  // What was read ahead and evicted before anyone asked.
-  void count_evicted_ahead() noexcept {
-    for (uint32_t l = 0; l < layout.num_layers(); ++l) {
-      for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
-        const ExpertId id{l, expert};
-        if (cache.state(id) == ExpertCache::State::kAbsent) count_ahead(id, stats().wasted_bytes);
-      }
-    }
+    while (const std::optional<CompletedRead> read = queue.next(Wait::kNo)) arrive(*read);
   }
 
   // Guesses of a step that ended early.
@@ -326,24 +175,12 @@ struct ExpertStore::Impl {
     ahead.forget();
   }
 
-  // Gives up a pin; what is not kept leaves with it.
-  void release(ExpertId id) noexcept {
-    cache.unpin(id);
-    if (!keep) cache.drop(id);
-  }
-
+  // A part keeps its pin until down has been used as well.
   void give_up_last() noexcept {
-    for (const ReadyExpert& expert : in_use) release(expert.id);
-    in_use.clear();
-  }
-
-  // What was read ahead for the layer that ends and not asked for; reads under way end in release.
-  void drop_unused() noexcept {
-    for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
-      const ExpertId id{layer, expert};
-      count_ahead(id, stats().wasted_bytes);
-      if (cache.state(id) == ExpertCache::State::kResident) cache.drop(id);
+    for (const ReadyExpert& expert : in_use) {
+      if (expert.part != ExpertPart::kHidden) release(expert.id);
     }
+    in_use.clear();
   }
 
   std::span<const ReadyExpert> next(Wait wait) {
@@ -352,12 +189,17 @@ struct ExpertStore::Impl {
     start_loads();
     while (ready_first == ready.size() && wait == Wait::kAtLeastOne) {
       if (to_load_first == to_load.size() && loading == 0) break;
+      if (phase == Phase::kDecode && hand_out_parts()) return in_use;
       // Something is on its way: nothing is pinned now, so a load that found no room waits for one
       // that a dropped request left behind.
       take_arrivals(Wait::kAtLeastOne);
       start_loads();
     }
-    for (size_t left = hand_out_count(); left > 0; --left) hand_out(ready[ready_first++]);
+    for (size_t left = hand_out_count(); left > 0; --left) {
+      const uint32_t position = ready[ready_first++];
+      const bool is_rest = load_of({layer, demanded[position]}).split;
+      hand_out(position, is_rest ? ExpertPart::kDown : ExpertPart::kWhole);
+    }
     return in_use;
   }
 
@@ -369,8 +211,23 @@ struct ExpertStore::Impl {
     return to_load_first == to_load.size() ? count : ceil_div(count, kParts);
   }
 
-  void hand_out(uint32_t position) {
+  // Of experts that lack down only: gate and up. False when there are none. A batch has enough to
+  // do as it is.
+  bool hand_out_parts() {
+    for (uint32_t position = 0; position < demanded.size(); ++position) {
+      ExpertLoad& load = load_of({layer, demanded[position]});
+      const bool lacks_down = load.wanted && load.ranges_left == 1 && !load.last_arrived;
+      if (!lacks_down || load.split || load.error != 0) continue;
+      if (layout.place(layer, demanded[position]).num_ranges == 1) continue;
+      hand_out(position, ExpertPart::kHidden);
+      load.split = true;
+    }
+    return !in_use.empty();
+  }
+
+  void hand_out(uint32_t position, ExpertPart part) {
     ReadyExpert expert;
+    expert.part = part;
     expert.position = position;
     expert.id = {layer, demanded[position]};
     expert.regrouped = load_of(expert.id).regrouped;
@@ -391,7 +248,7 @@ struct ExpertStore::Impl {
       release({layer, demanded[ready[ready_first]]});
     }
     for (const uint32_t expert : demanded) load_of({layer, expert}).wanted = false;
-    if (!keep) drop_unused();
+    if (!keep) drop_unused(layer);
     demanded.clear();
     ready.clear();
     ready_first = 0;
@@ -532,7 +389,10 @@ void ExpertStore::learn(const Sections& sections) {
     if (found == sections.end()) return {};
     return found->second;
   };
-  if (store.cache.load_popularity(section(kPopularity))) store.choose_hottest();
+  if (store.cache.load_popularity(section(kPopularity))) {
+    store.hottest = hottest_experts(store.cache, store.layout);
+    store.hottest_first = 0;
+  }
   const std::span<const std::byte> trust = section(kTrust);
   std::vector<float> shares(trust.size() / sizeof(float));
   if (!shares.empty()) std::memcpy(shares.data(), trust.data(), shares.size() * sizeof(float));
@@ -549,7 +409,7 @@ bool ExpertStore::warm_up() {
   store.read_hottest();
   if (store.queue.outstanding_ranges() == 0) return false;
   if (const std::optional<CompletedRead> read = store.queue.next(Wait::kAtLeastOne)) {
-    store.finish(*read);
+    store.arrive(*read);
   }
   return true;
 }

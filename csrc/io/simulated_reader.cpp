@@ -59,6 +59,8 @@ void set_option(std::string_view key, std::string_view value, SimulatedDevice& d
     device.seed = count();
   } else if (key == "latency") {
     device.latency_us = count();
+  } else if (key == "serial") {
+    device.serial = count() != 0;
   } else if (key == "reorder") {
     device.reorder = count() != 0;
   } else if (key == "short") {
@@ -74,10 +76,11 @@ void set_option(std::string_view key, std::string_view value, SimulatedDevice& d
   } else if (key == "eio_count") {
     device.fail_count = count();
   } else {
-    throw Error(ErrorCode::kArgument,
-                "simulated device: unknown option '" + std::string(key) +
-                    "'; known: seed, latency, reorder, short, eintr, eagain, eio, eio_after, "
-                    "eio_count");
+    throw Error(
+        ErrorCode::kArgument,
+        "simulated device: unknown option '" + std::string(key) +
+            "'; known: seed, latency, serial, reorder, short, eintr, eagain, eio, eio_after, "
+            "eio_count");
   }
 }
 
@@ -94,8 +97,12 @@ class SimulatedReader final : public AsyncReader {
 
   size_t submit(std::span<const ReadRequest> requests) noexcept override {
     const size_t count = std::min(requests.size(), depth_ - pending_.size());
-    const Clock::time_point due = Clock::now() + std::chrono::microseconds(device_.latency_us);
-    for (const ReadRequest& request : requests.first(count)) pending_.push_back({request, due});
+    const std::chrono::microseconds latency(device_.latency_us);
+    for (const ReadRequest& request : requests.first(count)) {
+      const Clock::time_point now = Clock::now();
+      last_due_ = (device_.serial ? std::max(now, last_due_) : now) + latency;
+      pending_.push_back({request, last_due_});
+    }
     return count;
   }
 
@@ -147,6 +154,7 @@ class SimulatedReader final : public AsyncReader {
   Random random_;
   const size_t depth_;
   std::vector<Pending> pending_;
+  Clock::time_point last_due_;
   uint64_t served_ = 0;
   uint64_t failed_ = 0;
 };

@@ -12,6 +12,7 @@ namespace edgemoe {
 struct SimulatedDevice {
   uint64_t seed = 1;
   uint64_t latency_us = 0;             // from submission to completion
+  bool serial = false;                 // one read after another, the latency for each
   bool reorder = false;                // complete in random order
   double short_reads = 0;              // share of reads that bring less than they were asked for
   double interrupted = 0;              // share that fail with EINTR
@@ -21,7 +22,7 @@ struct SimulatedDevice {
   uint64_t fail_count = ~uint64_t{0};  // how many do
 };
 
-// "seed=1,latency=200,reorder=1,short=0.1,eintr=0.1,eagain=0.1,eio=0.01,eio_after=100,eio_count=2";
+// "seed=1,latency=200,serial=1,reorder=1,short=0.1,eintr=0.1,eagain=0.1,eio=0.01,eio_after=100,eio_count=2";
 // latency in microseconds. Errors: kArgument naming the key or value that is wrong.
 SimulatedDevice parse_simulated_device(std::string_view options);
 

@@ -120,11 +120,24 @@ void ask_transitions(StepContext& step, uint32_t from, uint32_t layer, LearnedRo
   collect(work, step.rows.size(), used);
 }
 
+// So many rows use most experts of a layer that all of them are the best guess.
+bool uses_most(const StepContext& step) {
+  return step.rows.size() * step.spec.router.num_used >= step.spec.router.num_experts;
+}
+
 void name_all(StepContext& step, uint32_t layer, ExpertStore& store) {
   Workspace& work = step.work;
   work.ahead_experts.resize(step.spec.router.num_experts);
   std::iota(work.ahead_experts.begin(), work.ahead_experts.end(), 0u);
   store.guess(layer, ReadAhead::kBatch, work.ahead_experts);
+}
+
+void name_first(StepContext& step, ExpertStore& store) {
+  uint32_t first = 0;
+  while (first < step.spec.num_layers && !is_moe(step, first)) ++first;
+  if (first == step.spec.num_layers || !store.wants_guesses()) return;
+  name_all(step, first, store);
+  store.read_ahead();
 }
 
 }  // namespace
@@ -138,7 +151,11 @@ void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store) 
 }
 
 void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore& store) {
-  if (ahead.learned == nullptr || step.rows.size() > Workspace::kLookAheadRows) return;
+  if (step.rows.size() > Workspace::kLookAheadRows) {
+    if (ahead.num_layers > 0 && uses_most(step)) name_first(step, store);
+    return;
+  }
+  if (ahead.learned == nullptr) return;
   std::array<uint32_t, Workspace::kLookAheadRows> tokens{};
   for (size_t row = 0; row < step.rows.size(); ++row) {
     tokens[row] = static_cast<uint32_t>(step.rows[row].token);
@@ -160,13 +177,10 @@ void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore&
 
 void look_ahead(StepContext& step, uint32_t layer, const LookAhead& ahead, ExpertStore& store) {
   Workspace& work = step.work;
-  const RouterSpec& router = step.spec.router;
   if (ahead.num_layers == 0) return;
   const bool wanted = store.wants_guesses();
   if (step.rows.size() > Workspace::kLookAheadRows) {
-    // So many rows use most experts that the whole layer is the best guess.
-    const bool most = step.rows.size() * router.num_used >= router.num_experts;
-    if (wanted && most && is_moe(step, layer + 1)) name_all(step, layer + 1, store);
+    if (wanted && uses_most(step) && is_moe(step, layer + 1)) name_all(step, layer + 1, store);
     return;
   }
   if (ahead.learned != nullptr) learn(step, layer, *ahead.learned);

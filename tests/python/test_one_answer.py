@@ -149,6 +149,15 @@ def test_a_device_that_reorders_and_falters(demo: str, expected: str, seed: int)
     assert digest(demo, memory="min", io=io) == expected
 
 
+@pytest.mark.parametrize("preload", ["none", "always"])
+def test_a_device_that_brings_one_matrix_after_another(
+    demo: str, expected: str, preload: str
+) -> None:
+    io = "simulated:latency=20,serial=1"
+    options: dict[str, Any] = {"io": io, "preload": PreloadPolicy(preload)}
+    assert digest(demo, memory="min", one_by_one=True, **options) == expected
+
+
 @pytest.mark.parametrize("level", _core.levels())
 def test_levels(demo: str, expected: str, level: str, edgemoe: Run, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"

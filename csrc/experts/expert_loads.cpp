@@ -1,0 +1,144 @@
+#include "experts/expert_loads.h"
+
+#include "base/error.h"
+#include "base/units.h"
+
+namespace edgemoe {
+namespace {
+
+// Ranges of one expert have neighbouring tags.
+constexpr uint64_t kTagsPerExpert = 4;
+static_assert(kTagsPerExpert >= kNumExpertMatrices);
+
+// Addresses for the largest pool, so that it can grow: they take no memory until they are used.
+// Only for the pool of now where they would count. Errors: kBudget when the system refuses the
+// pool.
+AlignedBuffer map_pool(uint64_t pool_bytes, uint64_t most_bytes) {
+  AlignedBuffer pool(pool_bytes);
+  if (most_bytes <= pool_bytes || !AlignedBuffer::addresses_are_free()) return pool;
+  try {
+    pool = AlignedBuffer(most_bytes, AlignedBuffer::Promise::kNotNeeded);
+    pool.limit_to(pool_bytes);
+  } catch (const Error&) {
+    // More than the addresses of this machine.
+  }
+  return pool;
+}
+
+}  // namespace
+
+ExpertLoads::ExpertLoads(ExpertLayout expert_layout, std::span<const File> model_files,
+                         std::unique_ptr<AsyncReader> reader, const ExpertStoreOptions& options)
+    : layout(std::move(expert_layout)),
+      files(model_files),
+      pool(map_pool(options.pool_bytes, options.most_pool_bytes)),
+      cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
+      keep(options.keep),
+      loads(size_t{layout.num_layers()} * layout.num_experts()),
+      queue(std::move(reader)) {}
+
+bool ExpertLoads::start(ExpertId id, bool wanted) {
+  const ExpertPlace& place = layout.place(id.layer, id.expert);
+  const std::optional<uint64_t> slot = cache.reserve(id, place.slot_bytes);
+  if (!slot) return false;
+  count_ahead(id, stats().wasted_bytes);  // what it was read for before never happened
+  ExpertLoad& load = load_of(id);
+  load = {};
+  load.ranges_left = static_cast<uint8_t>(place.num_ranges);
+  load.wanted = wanted;
+  load.ahead = !wanted;
+  in_flight += place.slot_bytes;
+  const uint64_t tag = (uint64_t{id.layer} * layout.num_experts() + id.expert) * kTagsPerExpert;
+  for (uint32_t i = 0; i < place.num_ranges; ++i) {
+    const ExpertRange& range = place.ranges[i];
+    queue.submit({&files[range.shard], range.offset, range.bytes,
+                  pool.data() + *slot + range.slot_offset, tag + i});
+  }
+  return true;
+}
+
+std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read) {
+  const uint64_t index = read.tag / kTagsPerExpert;
+  const ExpertId id{static_cast<uint32_t>(index / layout.num_experts()),
+                    static_cast<uint32_t>(index % layout.num_experts())};
+  const uint32_t range = static_cast<uint32_t>(read.tag % kTagsPerExpert);
+  ExpertLoad& load = load_of(id);
+  if (read.error != 0 && load.error == 0) {
+    load.error = read.error;
+    load.failed_range = range;
+  }
+  load.last_arrived |= range + 1 == layout.place(id.layer, id.expert).num_ranges;
+  if (--load.ranges_left > 0) return std::nullopt;
+  in_flight -= slot_bytes(id);
+  if (load.ahead) ahead_in_flight -= slot_bytes(id);
+  const Ended ended{id, load.wanted, load.error};
+  load.wanted = false;
+  if (ended.error != 0) {
+    cache.abandon_load(id);
+    count_ahead(id, stats().wasted_bytes);
+  } else if (!ended.was_wanted && load.split) {
+    // Of a part that was used and not marked nobody knows the layout.
+    cache.abandon_load(id);
+  } else {
+    cache.finish_load(id);
+    if (load.ahead) {
+      cache.unpin(id);
+    } else if (!ended.was_wanted) {
+      release(id);
+    }
+  }
+  return ended;
+}
+
+void ExpertLoads::release(ExpertId id) noexcept {
+  ExpertLoad& load = load_of(id);
+  const bool is_unknown = load.split && !load.regrouped;
+  load.split = false;
+  cache.unpin(id);
+  if (!keep || is_unknown) cache.drop(id);
+}
+
+void ExpertLoads::drop_unused(uint32_t layer) noexcept {
+  for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+    const ExpertId id{layer, expert};
+    count_ahead(id, stats().wasted_bytes);
+    if (cache.state(id) == ExpertCache::State::kResident) cache.drop(id);
+  }
+}
+
+void ExpertLoads::count_ahead(ExpertId id, uint64_t& bytes) noexcept {
+  ExpertLoad& load = load_of(id);
+  if (!load.ahead) return;
+  load.ahead = false;
+  bytes += slot_bytes(id);
+  if (load.ranges_left > 0) ahead_in_flight -= slot_bytes(id);
+}
+
+void ExpertLoads::count_reads() noexcept {
+  const ReadStats& now = queue.stats();
+  stats().bytes_read += now.bytes - counted.bytes;
+  stats().busy_ns += now.busy_ns - counted.busy_ns;
+  stats().evictions += cache.evictions() - counted_evictions;
+  counted = now;
+  counted_evictions = cache.evictions();
+}
+
+void ExpertLoads::count_evicted_ahead() noexcept {
+  for (uint32_t layer = 0; layer < layout.num_layers(); ++layer) {
+    for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+      const ExpertId id{layer, expert};
+      if (cache.state(id) == ExpertCache::State::kAbsent) count_ahead(id, stats().wasted_bytes);
+    }
+  }
+}
+
+void ExpertLoads::fail(ExpertId id, int error) {
+  const ExpertRange& range = layout.place(id.layer, id.expert).ranges[load_of(id).failed_range];
+  throw Error(ErrorCode::kIo, files[range.shard].path() + ": reading expert " +
+                                  std::to_string(id.expert) + " of layer " +
+                                  std::to_string(id.layer) + " at offset " +
+                                  std::to_string(range.offset) + " failed: " + errno_text(error) +
+                                  "; the model stays loaded, try again or check the device");
+}
+
+}  // namespace edgemoe

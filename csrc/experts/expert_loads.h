@@ -1,0 +1,87 @@
+// Slots, the reads that fill them, and what is counted of both; the part of the expert store that
+// knows nothing of requests.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/aligned_buffer.h"
+#include "experts/expert_cache.h"
+#include "experts/expert_store.h"
+#include "io/read_queue.h"
+#include "weights/expert_layout.h"
+
+namespace edgemoe {
+
+// A load on its way, and what the slot holds afterwards.
+struct ExpertLoad {
+  uint8_t ranges_left = 0;
+  bool last_arrived = false;  // the last range, which is that of down
+  bool split = false;         // gate and up were handed out before down arrived
+  bool wanted = false;        // by the living request; else it finishes into the cache
+  bool ahead = false;         // nobody has asked for it yet
+  bool regrouped = false;
+  int error = 0;
+  uint32_t failed_range = 0;
+};
+
+struct ExpertLoads {
+  ExpertLoads(ExpertLayout expert_layout, std::span<const File> model_files,
+              std::unique_ptr<AsyncReader> reader, const ExpertStoreOptions& options);
+
+  ExpertLayout layout;
+  std::span<const File> files;
+  AlignedBuffer pool;
+  ExpertCache cache;
+  bool keep;                      // see ExpertStoreOptions
+  std::vector<ExpertLoad> loads;  // layer-major
+  uint64_t in_flight = 0;         // bytes of slots with reads under way
+  uint64_t ahead_in_flight = 0;   // of those, of experts that nobody has asked for
+  Phase phase = Phase::kDecode;
+  std::array<ExpertStats, kNumPhases> phases;
+  ReadStats counted;  // what the phases know of
+  uint64_t counted_evictions = 0;
+  ReadQueue queue;  // last: its destructor waits for reads into the pool
+
+  ExpertLoad& load_of(ExpertId id) noexcept {
+    return loads[size_t{id.layer} * layout.num_experts() + id.expert];
+  }
+  ExpertStats& stats() noexcept { return phases[static_cast<size_t>(phase)]; }
+  uint64_t slot_bytes(ExpertId id) const noexcept {
+    return layout.place(id.layer, id.expert).slot_bytes;
+  }
+
+  // Reserves a slot for an absent expert and submits its reads, for a request (`wanted`) or ahead
+  // of one. False when there is no room.
+  bool start(ExpertId id, bool wanted);
+
+  // A load that ended with this read, in success or failure.
+  struct Ended {
+    ExpertId id;
+    bool was_wanted = false;
+    int error = 0;  // the slot is free again; failed_range of the load says which range
+  };
+  // Empty while other ranges of the expert are under way. A load that is wanted stays pinned.
+  std::optional<Ended> finish(const CompletedRead& read);
+
+  // Gives up a pin; what is not kept leaves with it, and so does an expert of which a part was used
+  // and not marked: nobody knows its layout.
+  void release(ExpertId id) noexcept;
+  // What was read ahead for a layer and not asked for; reads under way end in release.
+  void drop_unused(uint32_t layer) noexcept;
+
+  // An expert that was read ahead has found its use, or its end.
+  void count_ahead(ExpertId id, uint64_t& bytes) noexcept;
+  // Gives what was read since the last call to the running phase.
+  void count_reads() noexcept;
+  // What was read ahead and evicted before anyone asked.
+  void count_evicted_ahead() noexcept;
+
+  [[noreturn]] void fail(ExpertId id, int error);
+};
+
+}  // namespace edgemoe
