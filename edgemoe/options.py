@@ -63,18 +63,26 @@ class CachePolicy:
             raise ArgumentError(f"unknown eviction policy {self.name!r}; known: {known}")
 
 
+def _utf8_path(path: str) -> str:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ArgumentError(f"cache folder {path!r}: the name is not valid UTF-8") from None
+    return path
+
+
 def cache_folder(choice: str) -> str:
     """The folder that LoadOptions.cache_folder names; empty for none."""
     if choice == "none":
         return ""
     if choice != "auto":
-        return choice
+        return _utf8_path(os.fspath(choice))
     chosen = os.environ.get("EDGEMOE_CACHE")
     if chosen is not None:
-        return "" if chosen == "none" else chosen
+        return "" if chosen == "none" else _utf8_path(chosen)
     root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     # Without a home there is no user to keep things for.
-    return os.path.join(root, "edgemoe") if os.path.isabs(root) else ""
+    return _utf8_path(os.path.join(root, "edgemoe")) if os.path.isabs(root) else ""
 
 
 @dataclass(frozen=True)

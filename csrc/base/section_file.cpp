@@ -56,10 +56,17 @@ class Cursor {
   std::span<const std::byte> rest_;
 };
 
-std::vector<std::byte> file_bytes(const std::string& path) {
+// Empty unless the file begins with our magic bytes and the key.
+std::vector<std::byte> file_bytes(const std::string& path, uint64_t key) {
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size <= 0 || static_cast<uint64_t>(size) > kMaxSectionFileBytes) return {};
+  char begin[sizeof(kMagic) + sizeof(key)] = {};
+  file.seekg(0);
+  file.read(begin, sizeof(begin));
+  const bool ours = file && std::memcmp(begin, kMagic, sizeof(kMagic)) == 0 &&
+                    std::memcmp(begin + sizeof(kMagic), &key, sizeof(key)) == 0;
+  if (!ours) return {};
   std::vector<std::byte> bytes(static_cast<size_t>(size));
   file.seekg(0);
   file.read(reinterpret_cast<char*>(bytes.data()), size);
@@ -103,7 +110,7 @@ uint64_t hash_bytes(std::span<const std::byte> bytes, uint64_t seed) noexcept {
 }
 
 Sections read_sections(const std::string& path, uint64_t key) {
-  const std::vector<std::byte> data = file_bytes(path);
+  const std::vector<std::byte> data = file_bytes(path, key);
   Cursor cursor(data);
   const auto magic = cursor.take(sizeof(kMagic));
   const std::optional<uint64_t> stored_key = cursor.number();

@@ -89,8 +89,10 @@ void set_routing(Engine& engine, const Tokens& experts) {
     throw Error(ErrorCode::kArgument, "routing must be [steps, layers, ranks]");
   }
   const auto size = [&](py::ssize_t axis) { return static_cast<size_t>(experts.shape(axis)); };
-  engine.set_routing(
-      RouteScript({experts.data(), experts.data() + experts.size()}, {size(0), size(1), size(2)}));
+  RouteScript script({experts.data(), experts.data() + experts.size()},
+                     {size(0), size(1), size(2)});
+  const py::gil_scoped_release released;
+  engine.set_routing(std::move(script));
 }
 
 SamplingOptions sampling_from(const py::dict& values) {

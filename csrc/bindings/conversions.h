@@ -13,9 +13,9 @@ namespace edgemoe {
 // Errors: kArgument naming `key` when the value is not a 32-bit count.
 uint32_t count_from(const pybind11::handle& value, const std::string& key);
 
-// Keys: memory (see read_memory), threads, context, batch, kv_type, eviction, preload, look_ahead,
-// cache_folder, io, governor ("auto", "on" or "off"), trace, system_root (tests).
-// Errors: kArgument naming the key that is wrong.
+// Keys: memory (see read_memory), threads, context, batch, kv_type, mode, eviction, preload,
+// predictor, look_ahead,// cache_folder, io, governor ("auto", "on" or "off"), trace, system_root
+// (tests). Errors: kArgument naming the key that is wrong.
 EngineOptions options_from(const pybind11::dict& values);
 
 // Sets memory and memory_bytes from "auto", "min" or bytes. Errors: kArgument.

@@ -166,6 +166,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
   std::vector<double> rates;
   EngineStats before;
   Session session(engine);
+  engine.keep_nothing_learned();
   engine.load_all_experts(should_stop);
   if (options.depth > 0) {
     session.evaluate(random_tokens(options.depth, engine.spec().vocab_size, options.seed),

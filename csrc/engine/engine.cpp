@@ -1,7 +1,9 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <new>
+#include <system_error>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -68,7 +70,7 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   } else if (options.in_flight_bytes != 0) {
     store.in_flight_bytes = options.in_flight_bytes;
   } else if (streams && pool_bytes >= kWorthMeasuring && store.preload != PreloadPolicy::kNone) {
-    store.in_flight_bytes = device_in_flight_bytes(file, files[0], options);
+    store.in_flight_bytes = device_in_flight_bytes(file, files, options);
   }
   store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),
                               ExpertStore::min_pool_bytes(layout));
@@ -124,7 +126,9 @@ Engine::Impl::~Impl() {
   stop_warm_up = true;
   if (warm_up.joinable()) warm_up.join();
   // Recorded routing says nothing about this model.
-  if (store && tokens > 0 && !script && !options.cache_folder.empty()) keep_learned();
+  if (store && tokens > 0 && !script && !options.cache_folder.empty() && keeps_learned) {
+    keep_learned();
+  }
 }
 
 void Engine::Impl::take_up_learned() {
@@ -145,18 +149,38 @@ void Engine::Impl::keep_learned() noexcept {
   }
 }
 
+std::unique_lock<std::mutex> Engine::Impl::lock() {
+  ++num_waiting;
+  std::unique_lock taken(mutex);
+  --num_waiting;
+  return taken;
+}
+
 std::unique_lock<std::mutex> Engine::Impl::lock_for_step() {
   stop_warm_up = true;
-  return std::unique_lock(mutex);
+  return lock();
+}
+
+void Engine::Impl::read_hottest() noexcept {
+  constexpr std::chrono::microseconds kMakeWay(200);
+  try {
+    for (bool more = true; more && !stop_warm_up;) {
+      // A mutex is not fair: who takes it again at once keeps others out.
+      while (num_waiting > 0 && !stop_warm_up) std::this_thread::sleep_for(kMakeWay);
+      const std::lock_guard taken(mutex);
+      more = store->warm_up();
+    }
+  } catch (const std::exception&) {
+    // Whoever needs an expert reads it, and hears what is wrong.
+  }
 }
 
 void Engine::Impl::start_warm_up() {
-  warm_up = std::thread([this] {
-    for (bool more = true; more && !stop_warm_up;) {
-      const std::lock_guard lock(mutex);
-      more = store->warm_up();
-    }
-  });
+  try {
+    warm_up = std::thread([this] { read_hottest(); });
+  } catch (const std::system_error&) {
+    // Without a thread for it experts are read when they are first used.
+  }
 }
 
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options,
@@ -201,6 +225,11 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   }
 }
 
+void Engine::keep_nothing_learned() {
+  const auto lock = impl_->lock();
+  impl_->keeps_learned = false;
+}
+
 const ModelSpec& Engine::spec() const noexcept {
   return impl_->file.spec();
 }
@@ -213,7 +242,7 @@ std::string_view Engine::io_backend() const noexcept {
 }
 
 TraceEvents Engine::take_trace() {
-  const std::lock_guard lock(impl_->mutex);
+  const auto lock = impl_->lock();
   if (!impl_->trace) {
     throw Error(ErrorCode::kArgument, "this engine records nothing; load it with the option trace");
   }
@@ -227,17 +256,17 @@ TraceEvents Engine::take_trace() {
 }
 
 void Engine::set_routing(RouteScript script) {
-  const std::lock_guard lock(impl_->mutex);
+  const auto lock = impl_->lock();
   impl_->model.script = &impl_->script.emplace(std::move(script));
 }
 
 void Engine::start_routing_at(uint64_t step) {
-  const std::lock_guard lock(impl_->mutex);
+  const auto lock = impl_->lock();
   if (impl_->script) impl_->script->start_at(step);
 }
 
 EngineStats Engine::stats() const {
-  const std::lock_guard lock(impl_->mutex);
+  const auto lock = impl_->lock();
   EngineStats stats;
   if (impl_->store) {
     stats.experts = impl_->store->stats();

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
@@ -72,6 +73,9 @@ class Engine {
   // The step of the script that the session's position 0 takes; nothing without a script.
   void start_routing_at(uint64_t step);
 
+  // What is learned in this run is not kept for later ones: a benchmark is no real use.
+  void keep_nothing_learned();
+
   const char* level() const noexcept;  // of the kernels
   std::string_view io_backend() const noexcept;
 
@@ -114,6 +118,7 @@ class Session {
   Engine& engine_;
   uint32_t position_ = 0;
   uint32_t num_rows_ = 0;
+  std::mutex mutex_;  // one evaluate of this sequence at a time, however many steps it has
 };
 
 }  // namespace edgemoe

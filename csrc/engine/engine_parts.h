@@ -21,9 +21,12 @@ struct Engine::Impl {
   // For later runs. Nothing can be computed afterwards.
   void keep_learned() noexcept;
 
+  // The mutex. Reading in the background makes way.
+  std::unique_lock<std::mutex> lock();
   // The right to run a step. Reading in the background ends for good when the first one is taken.
   std::unique_lock<std::mutex> lock_for_step();
   void start_warm_up();
+  void read_hottest() noexcept;
   // Between two steps: lets waiting changes of the memory happen, and the governor look at the
   // system. Requires: `lock` holds the mutex.
   void begin_step(std::unique_lock<std::mutex>& lock);
@@ -56,6 +59,8 @@ struct Engine::Impl {
   uint64_t governor_read_ns = 0;
   std::atomic<bool> session_open{false};
   std::atomic<bool> stop_warm_up{false};
+  std::atomic<uint32_t> num_waiting{0};  // for the mutex
+  bool keeps_learned = true;
   std::thread warm_up;
   uint64_t steps = 0;
   uint64_t tokens = 0;

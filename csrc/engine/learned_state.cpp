@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/units.h"
 #include "engine/machine_limits.h"
+#include "experts/expert_store.h"
 #include "io/device_probe.h"
 
 namespace edgemoe {
@@ -52,8 +53,9 @@ void write_model_state(const std::string& folder, const ModelFile& model, const 
   write_sections(path_of(folder, "model", key), key, state);
 }
 
-uint64_t device_in_flight_bytes(const ModelFile& model, const File& shard,
+uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> files,
                                 const EngineOptions& options) {
+  const File& shard = files[expert_shard(model)];
   const uint64_t read_bytes = expert_read_bytes(model, shard);
   uint64_t key = hash_text(options.reader.backend, hash_value(shard.device(), kHashSeed));
   key = hash_value(read_bytes, key);
@@ -67,7 +69,12 @@ uint64_t device_in_flight_bytes(const ModelFile& model, const File& shard,
       return std::clamp<uint64_t>(bytes, read_bytes, 256 * kMiB);
     }
   }
-  const uint64_t bytes = measure_in_flight(shard, options.reader, read_bytes, kProbeSeconds);
+  uint64_t bytes = 0;
+  try {
+    bytes = measure_in_flight(shard, options.reader, read_bytes, kProbeSeconds);
+  } catch (const Error&) {
+    return ExpertStoreOptions().in_flight_bytes;
+  }
   if (!options.cache_folder.empty()) {
     const auto raw = std::as_bytes(std::span(&bytes, 1));
     write_sections(path, key, {{kInFlight, {raw.begin(), raw.end()}}});

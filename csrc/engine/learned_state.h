@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "base/section_file.h"
@@ -17,8 +18,9 @@ Sections read_model_state(const std::string& folder, const ModelFile& model);
 void write_model_state(const std::string& folder, const ModelFile& model, const Sections& state);
 
 // Bytes in flight that the device of the model's experts profits from, for reads as long as
-// theirs: from the folder, or measured (a fraction of a second) and kept there.
-uint64_t device_in_flight_bytes(const ModelFile& model, const File& shard,
+// theirs: from the folder, or measured (a second or two on slow devices) and kept there. What a
+// device that cannot be measured gets is a guess, and is not kept. `files` are the model's shards.
+uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> files,
                                 const EngineOptions& options);
 
 }  // namespace edgemoe

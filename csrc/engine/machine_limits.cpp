@@ -137,6 +137,10 @@ ExpertRange first_range(const ModelFile& file) {
 
 }  // namespace
 
+uint32_t expert_shard(const ModelFile& file) {
+  return first_range(file).shard;
+}
+
 uint64_t expert_read_bytes(const ModelFile& file, const File& shard) {
   return std::clamp<uint64_t>(align_up(first_range(file).bytes, 4096), 4096,
                               std::min(ReadQueue::kMaxReadBytes, shard.size()));
@@ -145,8 +149,7 @@ uint64_t expert_read_bytes(const ModelFile& file, const File& shard) {
 double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
                             uint64_t memory_bytes) {
   if (!file.spec().is_moe()) return 0;
-  const File shard(file.gguf().paths()[first_range(file).shard],
-                   access_for_backend(reader.backend));
+  const File shard(file.gguf().paths()[expert_shard(file)], access_for_backend(reader.backend));
   DeviceProbe probe;
   probe.memory_bytes = memory_bytes;
   probe.read_bytes = expert_read_bytes(file, shard);

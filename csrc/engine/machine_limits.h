@@ -19,6 +19,9 @@ double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes);
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
                              uint64_t columns, uint32_t num_tokens);
 
+// The shard that holds the first expert. Requires: a model with experts.
+uint32_t expert_shard(const ModelFile& file);
+
 // Bytes of one read of this model's experts from `shard`. Requires: a model with experts.
 uint64_t expert_read_bytes(const ModelFile& file, const File& shard);
 

@@ -42,6 +42,7 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
                     std::to_string(position_) + " are in it and " + std::to_string(tokens.size()) +
                     " more were given; load the model with a larger context or shorten the text");
   }
+  const std::lock_guard one_at_a_time(mutex_);
   auto lock = engine.lock_for_step();
   const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;
@@ -77,7 +78,7 @@ void Session::logits(uint32_t first, uint32_t count, std::span<float> out) {
                 "logits of rows " + std::to_string(first) + " to " + std::to_string(first + count) +
                     " were asked for; the last batch has " + std::to_string(num_rows_));
   }
-  const std::lock_guard lock(engine.mutex);
+  const auto lock = engine.lock();
   if (count > 0) compute_logits(engine.model, first, count, out.data());
 }
 

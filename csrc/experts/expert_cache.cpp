@@ -369,7 +369,7 @@ void ExpertCache::record_use(ExpertId id, double share) noexcept {
   costs_valid_ = false;
 }
 
-bool ExpertCache::load_popularity(std::span<const std::byte> saved) noexcept {
+bool ExpertCache::load_popularity(std::span<const std::byte> saved) {
   if (!popularity_.load(saved)) return false;
   for (size_t expert = 0; expert < worths_.size(); ++expert) update_worth(expert);
   costs_valid_ = false;

@@ -69,7 +69,7 @@ class ExpertCache {
   const ExpertHistory& history(ExpertId id) const noexcept;
   // How often experts were used, to be kept between runs; see Popularity.
   std::vector<std::byte> save_popularity() const { return popularity_.save(); }
-  bool load_popularity(std::span<const std::byte> saved) noexcept;
+  bool load_popularity(std::span<const std::byte> saved);
 
   uint64_t pool_bytes() const noexcept { return pool_bytes_; }
   uint64_t used_bytes() const noexcept { return used_bytes_; }  // slots behind the end included

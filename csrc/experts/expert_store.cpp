@@ -303,7 +303,8 @@ void ExpertStore::begin_step(Phase phase) noexcept {
 void ExpertStore::end_step() noexcept {
   Impl& store = *impl_;
   // Until something is evicted the pool fills up, and every step is faster than the one before.
-  const bool counts = store.phase == Phase::kDecode && store.cache.evictions() > 0;
+  const bool counts = store.preload == PreloadPolicy::kAuto && store.phase == Phase::kDecode &&
+                      store.cache.evictions() > 0;
   const std::chrono::duration<double> seconds = Clock::now() - store.step_start;
   store.trial.end_step(seconds.count(), counts);
 }

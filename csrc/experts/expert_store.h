@@ -157,7 +157,7 @@ class ExpertStore {
   ExpertStats stats(Phase phase) const noexcept;
   const ReadAheadStats& read_ahead_stats() const noexcept;
   const ReadStats& read_stats() const noexcept;
-  // Demands, hits and bytes of one layer since the store was made.
+  // Demands and hits of one layer since the store was made.
   LayerStats layer_stats(uint32_t layer) const noexcept;
   const ExpertLayout& layout() const noexcept;
   const ExpertCache& cache() const noexcept;

@@ -75,6 +75,18 @@ std::array<std::span<float>, 3> Popularity::kept() noexcept {
   return {frequencies, ages_, full_};
 }
 
+// No expert is used more often than always.
+bool Popularity::is_possible() const noexcept {
+  constexpr float kRounding = 1e-3f;
+  for (size_t i = 0; i < full_.size(); ++i) {
+    if (full_[i] > 1 + kRounding) return false;
+    for (const Frequencies& frequencies : frequencies_) {
+      if (frequencies[i] > full_[i] + kRounding) return false;
+    }
+  }
+  return true;
+}
+
 std::vector<std::byte> Popularity::save() const {
   std::vector<std::byte> payload;
   for (const std::span<const float> part : const_cast<Popularity*>(this)->kept()) {
@@ -84,14 +96,19 @@ std::vector<std::byte> Popularity::save() const {
   return seal_state(state_kind(values_.size()), payload);
 }
 
-bool Popularity::load(std::span<const std::byte> saved) noexcept {
+bool Popularity::load(std::span<const std::byte> saved) {
   size_t payload_bytes = 0;
   for (const std::span<const float> part : kept()) payload_bytes += part.size_bytes();
   std::span<const std::byte> payload = open_state(state_kind(values_.size()), payload_bytes, saved);
   if (payload.empty() || !all_usable(payload)) return false;
+  const Popularity before = *this;
   for (const std::span<float> part : kept()) {
     std::memcpy(part.data(), payload.data(), part.size_bytes());
     payload = payload.subspan(part.size_bytes());
+  }
+  if (!is_possible()) {
+    *this = before;
+    return false;
   }
   weigh();
   for (size_t expert = 0; expert < values_.size(); ++expert) update(expert);

@@ -40,7 +40,7 @@ class Popularity {
   // What was learned, with version and checksum.
   std::vector<std::byte> save() const;
   // False, and nothing changes, when the bytes are damaged or of another version or model.
-  bool load(std::span<const std::byte> saved) noexcept;
+  bool load(std::span<const std::byte> saved);
 
   float operator[](size_t expert) const noexcept { return values_[expert]; }
 
@@ -48,6 +48,7 @@ class Popularity {
   using Frequencies = std::array<float, kPopularityScales.size()>;
   void update(size_t expert) noexcept;
   void weigh() noexcept;
+  bool is_possible() const noexcept;
   std::array<std::span<float>, 3> kept() noexcept;
 
   std::vector<Frequencies> frequencies_;

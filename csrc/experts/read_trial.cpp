@@ -46,7 +46,7 @@ void ReadTrial::restore(double ratio) noexcept {
   if (!(ratio > 0) || !std::isfinite(ratio)) return;
   restored_ = ratio;
   choice_ = ratio <= kWorthwhile;
-  hold_ = kHoldSteps;
+  hold_ = kRestoredHoldSteps;
 }
 
 }  // namespace edgemoe

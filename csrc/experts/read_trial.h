@@ -18,6 +18,9 @@ class ReadTrial {
   static constexpr uint32_t kTurnSteps = 6;
   static constexpr uint32_t kTrialSteps = 4 * kTurnSteps;
   static constexpr uint32_t kHoldSteps = 16 * kTrialSteps;  // between trials
+  // Until the first trial of a run that takes over what an earlier one found: it may have had
+  // another budget or device.
+  static constexpr uint32_t kRestoredHoldSteps = 2 * kTrialSteps;
   // Reading ahead stays when its steps take at most this share of the others'. It reads more, and
   // what is within noise is not worth that.
   static constexpr double kWorthwhile = 0.99;
@@ -33,7 +36,7 @@ class ReadTrial {
 
   // The time of a step with reading ahead over that of one without, 0 before the first trial.
   double ratio() const noexcept;
-  // What an earlier run found; the next trial is a hold away. Ignored unless it is above 0.
+  // What an earlier run found; the next trial is near. Ignored unless it is above 0.
   void restore(double ratio) noexcept;
 
  private:

@@ -66,11 +66,15 @@ constexpr int kDoublings = 5;
 // The least of the row that reaches most of the best rate.
 uint64_t enough_in_flight(const File& file, const ReaderOptions& reader, DeviceProbe probe) {
   constexpr double kEnough = 0.9;
+  constexpr double kTooSlow = 10;
   std::array<double, kDoublings + 1> rates{};
   for (int i = 0; i <= kDoublings; ++i) {
     probe.memory_bytes = std::max(kLeastInFlight << i, probe.read_bytes);
+    const Clock::time_point start = Clock::now();
     rates[i] = measure_device(file, reader, probe).bytes_per_second;
     ++probe.seed;
+    // A device that is still busy with what was in flight gains nothing from more.
+    if (seconds_since(start) > kTooSlow * probe.seconds) break;
   }
   const double best = *std::max_element(rates.begin(), rates.end());
   int enough = 0;

@@ -103,7 +103,8 @@ struct ReadQueue::State {
 
   void take_failure(uint32_t index, int error) {
     Piece& piece = pieces[index];
-    const bool passing = error == EINTR || error == EAGAIN || error == EBUSY;
+    // The kernel cancels what a thread submitted and left behind when it ended.
+    const bool passing = error == EINTR || error == EAGAIN || error == EBUSY || error == ECANCELED;
     if (passing && ++piece.tries < kMaxTries) return retry(index);
     if (error == EIO && ++piece.failures < kMaxFailures) return retry(index);
     finish_piece(index, error);

@@ -117,7 +117,6 @@ NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert
   job.computes_down = ready.part != ExpertPart::kHidden;
   if (!ready.regrouped) {
     job.regrouper = &supply.regrouper;
-    if (job.computes_down) supply.store.mark_regrouped(ready.id);
   }
   return job;
 }
@@ -219,6 +218,10 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
     {
       const OverlapScope overlap(step.trace, missing > 0);
       compute_networks(step, work.jobs);
+    }
+    for (const ReadyExpert& expert : ready) {
+      const bool regrouped = expert.part != ExpertPart::kHidden && has_rows(work, expert);
+      if (regrouped) supply.store.mark_regrouped(expert.id);
     }
     work.jobs.clear();
     ready = request.next(Wait::kAtLeastOne);

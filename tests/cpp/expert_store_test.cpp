@@ -300,6 +300,63 @@ TEST("an expert of which a part was used and that was given up is read again") {
   CHECK(spoiled > 0);
 }
 
+TEST("what an earlier run used most is read without a request, as far as the pool goes") {
+  Sections learned;
+  {
+    Fixture fixture("auto");
+    for (int step = 0; step < 4; ++step) {
+      fixture.run(0, {1, 4});
+      fixture.run(2, {7});
+    }
+    fixture.run(1, kAll);
+    learned = fixture.store().learned();
+  }
+  for (const double slots : {3.0, 100.0}) {
+    Fixture fixture("auto", slots);
+    ExpertStore& store = fixture.store();
+    store.learn(learned);
+    while (store.warm_up()) {
+    }
+    for (const ExpertId id : {ExpertId{0, 1}, ExpertId{0, 4}, ExpertId{2, 7}}) {
+      CHECK(store.cache().state(id) == ExpertCache::State::kResident);
+    }
+    CHECK_EQUAL(store.cache().num_resident(), slots < 4 ? 3u : 11u);
+    CHECK_EQUAL(store.stats().demands, 0u);
+    CHECK(fixture.run(0, {1, 4}) == (std::set<uint32_t>{1, 4}));
+    CHECK_EQUAL(store.stats().hits, 2u);
+  }
+  Fixture fixture("auto");
+  for (auto& [name, bytes] : learned) bytes.resize(bytes.size() / 2);
+  fixture.store().learn(learned);
+  CHECK(!fixture.store().warm_up());
+}
+
+TEST("a read ahead that fails is nobody's error until its expert is asked for") {
+  Fixture fixture("simulated:eio_after=0,eio_count=6");
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kDecode);
+  store.guess(0, 1, std::vector<uint32_t>{3});
+  store.read_ahead();
+  for (int i = 0; i < 10; ++i) store.read_ahead();
+  const ExpertStats stats = store.stats();
+  CHECK(stats.ahead_bytes > 0);
+  CHECK_EQUAL(stats.wasted_bytes, stats.ahead_bytes);
+  CHECK(fixture.run(0, {3}) == std::set<uint32_t>{3});
+}
+
+TEST("a demand adopts a read ahead that is on its way") {
+  Fixture fixture("simulated:latency=3000,serial=1");
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kDecode);
+  store.guess(0, 1, std::vector<uint32_t>{3, 5});
+  store.read_ahead();
+  CHECK(store.cache().state({0, 5}) == ExpertCache::State::kLoading);
+  CHECK(fixture.run(0, {3, 5}) == (std::set<uint32_t>{3, 5}));
+  const ExpertStats stats = store.stats();
+  CHECK_EQUAL(stats.useful_bytes, stats.ahead_bytes);
+  CHECK_EQUAL(store.read_stats().reads, 6u);  // three matrices of each, once
+}
+
 ExpertStoreOptions keeping_nothing() {
   ExpertStoreOptions options;
   options.keep = false;

@@ -54,7 +54,7 @@ TEST("what an earlier run found holds until the next trial") {
   ReadTrial trial;
   trial.restore(1.2);
   CHECK(!trial.is_on());
-  CHECK(run(trial, 0.5, 1.0, ReadTrial::kHoldSteps) == 0);
+  CHECK(run(trial, 0.5, 1.0, ReadTrial::kRestoredHoldSteps) == 0);
   run(trial, 0.5, 1.0, ReadTrial::kTrialSteps);
   CHECK(trial.is_on());
   ReadTrial damaged;
