@@ -67,7 +67,6 @@ std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read)
     load.error = read.error;
     load.failed_range = range;
   }
-  load.last_arrived |= range + 1 == layout.place(id.layer, id.expert).num_ranges;
   if (--load.ranges_left > 0) return std::nullopt;
   in_flight -= slot_bytes(id);
   if (load.ahead) ahead_in_flight -= slot_bytes(id);
@@ -76,9 +75,6 @@ std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read)
   if (ended.error != 0) {
     cache.abandon_load(id);
     count_ahead(id, stats().wasted_bytes);
-  } else if (!ended.was_wanted && load.split) {
-    // Of a part that was used and not marked nobody knows the layout.
-    cache.abandon_load(id);
   } else {
     cache.finish_load(id);
     if (load.ahead) {
@@ -91,11 +87,8 @@ std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read)
 }
 
 void ExpertLoads::release(ExpertId id) noexcept {
-  ExpertLoad& load = load_of(id);
-  const bool is_unknown = load.split && !load.regrouped;
-  load.split = false;
   cache.unpin(id);
-  if (!keep || is_unknown) cache.drop(id);
+  if (!keep) cache.drop(id);
 }
 
 void ExpertLoads::drop_unused(uint32_t layer) noexcept {

@@ -20,10 +20,8 @@ namespace edgemoe {
 // A load on its way, and what the slot holds afterwards.
 struct ExpertLoad {
   uint8_t ranges_left = 0;
-  bool last_arrived = false;  // the last range, which is that of down
-  bool split = false;         // gate and up were handed out before down arrived
-  bool wanted = false;        // by the living request; else it finishes into the cache
-  bool ahead = false;         // nobody has asked for it yet
+  bool wanted = false;  // by the living request; else it finishes into the cache
+  bool ahead = false;   // nobody has asked for it yet
   bool regrouped = false;
   int error = 0;
   uint32_t failed_range = 0;
@@ -68,8 +66,7 @@ struct ExpertLoads {
   // Empty while other ranges of the expert are under way. A load that is wanted stays pinned.
   std::optional<Ended> finish(const CompletedRead& read);
 
-  // Gives up a pin; what is not kept leaves with it, and so does an expert of which a part was used
-  // and not marked: nobody knows its layout.
+  // Gives up a pin; what is not kept leaves with it.
   void release(ExpertId id) noexcept;
   // What was read ahead for a layer and not asked for; reads under way end in release.
   void drop_unused(uint32_t layer) noexcept;

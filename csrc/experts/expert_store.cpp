@@ -90,7 +90,6 @@ struct ExpertStore::Impl : ExpertLoads {
         ready.push_back(position);
         return;
       case ExpertCache::State::kLoading:  // ahead, or left by a request that was dropped
-        if (load_of(id).split) return to_load.push_back(position);
         load_of(id).wanted = true;
         ++loading;
         return;
@@ -104,8 +103,6 @@ struct ExpertStore::Impl : ExpertLoads {
   void start_loads() {
     for (; to_load_first < to_load.size(); ++to_load_first) {
       const ExpertId id{layer, demanded[to_load[to_load_first]]};
-      // Left by a request that used a part of it: it is dropped when it arrives, and read again.
-      if (cache.state(id) == ExpertCache::State::kLoading) return;
       if (!start(id, true)) return;
       ++loading;
     }
@@ -175,11 +172,8 @@ struct ExpertStore::Impl : ExpertLoads {
     ahead.forget();
   }
 
-  // A part keeps its pin until down has been used as well.
   void give_up_last() noexcept {
-    for (const ReadyExpert& expert : in_use) {
-      if (expert.part != ExpertPart::kHidden) release(expert.id);
-    }
+    for (const ReadyExpert& expert : in_use) release(expert.id);
     in_use.clear();
   }
 
@@ -189,17 +183,12 @@ struct ExpertStore::Impl : ExpertLoads {
     start_loads();
     while (ready_first == ready.size() && wait == Wait::kAtLeastOne) {
       if (to_load_first == to_load.size() && loading == 0) break;
-      if (phase == Phase::kDecode && hand_out_parts()) return in_use;
       // Something is on its way: nothing is pinned now, so a load that found no room waits for one
       // that a dropped request left behind.
       take_arrivals(Wait::kAtLeastOne);
       start_loads();
     }
-    for (size_t left = hand_out_count(); left > 0; --left) {
-      const uint32_t position = ready[ready_first++];
-      const bool is_rest = load_of({layer, demanded[position]}).split;
-      hand_out(position, is_rest ? ExpertPart::kDown : ExpertPart::kWhole);
-    }
+    for (size_t left = hand_out_count(); left > 0; --left) hand_out(ready[ready_first++]);
     return in_use;
   }
 
@@ -211,23 +200,8 @@ struct ExpertStore::Impl : ExpertLoads {
     return to_load_first == to_load.size() ? count : ceil_div(count, kParts);
   }
 
-  // Of experts that lack down only: gate and up. False when there are none. A batch has enough to
-  // do as it is.
-  bool hand_out_parts() {
-    for (uint32_t position = 0; position < demanded.size(); ++position) {
-      ExpertLoad& load = load_of({layer, demanded[position]});
-      const bool lacks_down = load.wanted && load.ranges_left == 1 && !load.last_arrived;
-      if (!lacks_down || load.split || load.error != 0) continue;
-      if (layout.place(layer, demanded[position]).num_ranges == 1) continue;
-      hand_out(position, ExpertPart::kHidden);
-      load.split = true;
-    }
-    return !in_use.empty();
-  }
-
-  void hand_out(uint32_t position, ExpertPart part) {
+  void hand_out(uint32_t position) {
     ReadyExpert expert;
-    expert.part = part;
     expert.position = position;
     expert.id = {layer, demanded[position]};
     expert.regrouped = load_of(expert.id).regrouped;

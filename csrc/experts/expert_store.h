@@ -66,23 +66,13 @@ struct ExpertDemand {
   float share = 1.0f;
 };
 
-// In decode an expert may come in two parts, so that gate and up are used while down is being read.
-enum class ExpertPart : uint8_t {
-  kWhole,
-  kHidden,  // gate and up; down is on its way
-  kDown,    // down, of an expert whose gate and up came before
-};
-
-// An expert in memory. Valid until the next call of next() or the end of the request; the views
-// name the place of every matrix, its part says which may be read.
+// An expert in memory. Valid until the next call of next() or the end of the request.
 struct ReadyExpert {
-  ExpertPart part = ExpertPart::kWhole;
   uint32_t position = 0;  // index into the request's list
   ExpertId id;
   std::array<MatrixView, kNumExpertMatrices> matrices;  // empty views where absent
   // False on the first use after a read: the bytes are still in GGUF layout. The user regroups
-  // the matrices in place (quant/layout.h) and calls ExpertStore::mark_regrouped, of an expert in
-  // two parts with the second. One that is not marked then is dropped with the request.
+  // the matrices in place (quant/layout.h) and calls ExpertStore::mark_regrouped.
   bool regrouped = false;
 };
 
@@ -118,9 +108,8 @@ class ExpertStore {
     Request& operator=(Request&&) = delete;
     // Gives up what it holds; reads in flight finish into the cache.
     ~Request();
-    // The experts that are there and were not handed out before; where there are none, those of
-    // which a part is there. With kAtLeastOne it sleeps until there is something, and nothing means
-    // that all were handed out.
+    // The experts that are there and were not handed out before. With kAtLeastOne it sleeps until
+    // there is one, and none means that all were handed out.
     // Errors: kIo naming layer, expert, file and cause; the store stays usable.
     std::span<const ReadyExpert> next(Wait wait);
 

@@ -113,8 +113,6 @@ NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert
   job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
                hidden_place(first, ready.id.expert, ffn.width);
   job.out = work.expert_out + size_t{first} * step.spec.width;
-  job.computes_hidden = ready.part != ExpertPart::kDown;
-  job.computes_down = ready.part != ExpertPart::kHidden;
   if (!ready.regrouped) {
     job.regrouper = &supply.regrouper;
   }
@@ -183,10 +181,7 @@ void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint
   auto request = store.request(layer, all);
   std::span<const ReadyExpert> ready = request.next(Wait::kAtLeastOne);
   for (; !ready.empty(); ready = request.next(Wait::kAtLeastOne)) {
-    for (const ReadyExpert& expert : ready) {
-      // Of a part the second half brings everything.
-      if (expert.part != ExpertPart::kHidden) regroup_expert(expert, store, regrouper);
-    }
+    for (const ReadyExpert& expert : ready) regroup_expert(expert, store, regrouper);
   }
 }
 
@@ -212,7 +207,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   size_t missing = work.needed_experts.size();
   do {
     for (const ReadyExpert& expert : ready) {
-      if (expert.part != ExpertPart::kHidden) --missing;
+      --missing;
       if (has_rows(work, expert)) work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
     {
@@ -220,8 +215,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
       compute_networks(step, work.jobs);
     }
     for (const ReadyExpert& expert : ready) {
-      const bool regrouped = expert.part != ExpertPart::kHidden && has_rows(work, expert);
-      if (regrouped) supply.store.mark_regrouped(expert.id);
+      if (has_rows(work, expert)) supply.store.mark_regrouped(expert.id);
     }
     work.jobs.clear();
     ready = request.next(Wait::kAtLeastOne);

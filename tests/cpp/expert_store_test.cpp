@@ -77,8 +77,6 @@ class Fixture {
                                            make_reader(reader, files_[0]), options);
   }
   ExpertStore& store() { return *store_; }
-  // Experts that came in two parts.
-  size_t num_parts() const { return num_parts_; }
 
   // Takes every expert of a request and compares its bytes with the file's; returns the experts.
   std::set<uint32_t> run(uint32_t layer, const std::vector<uint32_t>& experts) {
@@ -100,16 +98,8 @@ class Fixture {
              std::set<uint32_t>& seen) {
     CHECK_EQUAL(ready.id.layer, layer);
     CHECK_EQUAL(experts[ready.position], ready.id.expert);
-    const bool lacks_down = ready.part == ExpertPart::kHidden;
-    if (lacks_down) {
-      CHECK(parts_.insert(ready.id.expert).second);
-    } else {
-      CHECK_EQUAL(parts_.erase(ready.id.expert), ready.part == ExpertPart::kDown ? 1u : 0u);
-      CHECK(seen.insert(ready.id.expert).second);
-      store_->mark_regrouped(ready.id);  // floats keep their layout
-    }
-    num_parts_ += lacks_down;
-    for (size_t matrix = 0; matrix < kNumExpertMatrices - (lacks_down ? 1 : 0); ++matrix) {
+    CHECK(seen.insert(ready.id.expert).second);
+    for (size_t matrix = 0; matrix < kNumExpertMatrices; ++matrix) {
       const uint64_t offset = offset_of(layer, ready.id.expert, matrix);
       CHECK(std::memcmp(ready.matrices[matrix].data, temporary_.data() + offset, kMatrixBytes) ==
             0);
@@ -120,8 +110,6 @@ class Fixture {
   std::string backend_;
   std::vector<File> files_;
   std::unique_ptr<ExpertStore> store_;
-  std::set<uint32_t> parts_;  // experts of which down is still to come
-  size_t num_parts_ = 0;
 };
 
 const std::vector<uint32_t> kAll = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -264,40 +252,6 @@ TEST("what is guessed before any request is read, and a demand finds it") {
   CHECK(fixture.run(0, {3}) == std::set<uint32_t>{3});
   const ExpertStats stats = store.stats();
   CHECK_EQUAL(stats.useful_bytes, stats.ahead_bytes);
-}
-
-TEST("gate and up come before down where down is late, and down follows") {
-  Fixture fixture("simulated:seed=7,latency=200,serial=1", 4);
-  for (int round = 0; round < 10; ++round) {
-    for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      CHECK(fixture.run(layer, kAll) == kAllSet);
-    }
-  }
-  CHECK(fixture.num_parts() > 10);
-}
-
-TEST("an expert of which a part was used and that was given up is read again") {
-  Fixture fixture("simulated:seed=8,latency=200,serial=1");
-  ExpertStore& store = fixture.store();
-  size_t spoiled = 0;
-  for (int round = 0; round < 20; ++round) {
-    const uint32_t layer = static_cast<uint32_t>(round) % kLayers;
-    store.set_pool_bytes(0);  // nothing but two experts stays
-    store.set_pool_bytes(store.max_pool_bytes());
-    {
-      store.begin_step(Phase::kDecode);
-      const std::vector<ExpertDemand> demands = {{2, 1.0f}, {3, 1.0f}, {5, 1.0f}};
-      auto request = store.request(layer, demands);
-      for (const ReadyExpert& ready : request.next(Wait::kAtLeastOne)) {
-        if (ready.part != ExpertPart::kHidden) continue;
-        // What a user does to it who brings it into another layout.
-        std::memset(const_cast<std::byte*>(ready.matrices[0].data), 0xEE, kMatrixBytes);
-        ++spoiled;
-      }
-    }
-    CHECK(fixture.run(layer, {2, 3, 5}) == (std::set<uint32_t>{2, 3, 5}));
-  }
-  CHECK(spoiled > 0);
 }
 
 TEST("what an earlier run used most is read without a request, as far as the pool goes") {
