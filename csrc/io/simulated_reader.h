@@ -22,7 +22,8 @@ struct SimulatedDevice {
   uint64_t fail_count = ~uint64_t{0};  // how many do
 };
 
-// "seed=1,latency=200,serial=1,reorder=1,short=0.1,eintr=0.1,eagain=0.1,eio=0.01,eio_after=100,eio_count=2";
+// "seed=1,latency=200,serial=1,reorder=1,short=0.1,eintr=0.1,eagain=0.1,eio=0.01,eio_after=100,
+// eio_count=2", in one line;
 // latency in microseconds. Errors: kArgument naming the key or value that is wrong.
 SimulatedDevice parse_simulated_device(std::string_view options);
 
