@@ -33,6 +33,7 @@ Session::~Session() {
 
 void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop) {
   Engine::Impl& engine = *engine_.impl_;
+  const std::lock_guard one_at_a_time(mutex_);
   const uint32_t context = engine.plan.context;
   check_tokens(tokens, engine.file.spec().vocab_size);
   if (tokens.empty()) throw Error(ErrorCode::kArgument, "there are no tokens to evaluate");
@@ -42,7 +43,6 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
                     std::to_string(position_) + " are in it and " + std::to_string(tokens.size()) +
                     " more were given; load the model with a larger context or shorten the text");
   }
-  const std::lock_guard one_at_a_time(mutex_);
   auto lock = engine.lock_for_step();
   const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;

@@ -51,8 +51,12 @@ ExpertLayout::ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, u
   for (uint32_t layer = 0; layer < num_layers_; ++layer) {
     for (uint32_t expert = 0; expert < num_experts_; ++expert) {
       ExpertPlace& place = places_[layer * num_experts_ + expert];
-      for (const ExpertTensor& tensor : tensors[layer]) {
-        add_range(tensor, expert, alignment_, place);
+      // Files list their tensors in any order; what is used first comes first.
+      for (const ExpertMatrix matrix :
+           {ExpertMatrix::kGate, ExpertMatrix::kUp, ExpertMatrix::kDown}) {
+        for (const ExpertTensor& tensor : tensors[layer]) {
+          if (tensor.matrix == matrix) add_range(tensor, expert, alignment_, place);
+        }
       }
       max_slot_bytes_ = std::max(max_slot_bytes_, place.slot_bytes);
       total_slot_bytes_ += place.slot_bytes;

@@ -1,5 +1,6 @@
 #include "experts/expert_store.h"
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <random>
@@ -135,6 +136,17 @@ TEST("a layout gives each matrix its place, and windows of a slot do not overlap
       }
     }
     CHECK_EQUAL(layout.total_weight_bytes(), kLayers * kExperts * 3 * kMatrixBytes);
+  }
+}
+
+TEST("ranges of an expert come in the order of use, whatever order the file has") {
+  std::vector<std::vector<ExpertTensor>> layers = tensors();
+  for (std::vector<ExpertTensor>& layer : layers) std::reverse(layer.begin(), layer.end());
+  const ExpertLayout layout(layers, kExperts, 4096);
+  for (uint32_t layer = 0; layer < kLayers; ++layer) {
+    const ExpertPlace& place = layout.place(layer, 3);
+    CHECK_EQUAL(place.ranges[0].offset, offset_of(layer, 3, 0));
+    CHECK_EQUAL(place.ranges[place.num_ranges - 1].offset, offset_of(layer, 3, 2));
   }
 }
 
