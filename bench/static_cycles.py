@@ -57,7 +57,7 @@ def build_llama(folder: Path, llama: Path) -> Path:
 
 def disassembly(program: Path, objdump: str) -> dict[int, str]:
     """Address -> instruction, with branches to nowhere in particular."""
-    output = run(objdump, "-d", "--no-show-raw-insn", "--mattr=+dotprod,+fullfp16", program)
+    output = run(objdump, "-d", "--no-show-raw-insn", "--mattr=+all", program)
     found = {}
     for line in output.splitlines():
         match = re.match(r"\s*([0-9a-f]+):\s+(.*?)(?:\s+//.*|\s+<.*)?$", line)

@@ -6,5 +6,5 @@ set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_CXX_COMPILER ${EDGEMOE_ZIG} c++ -target ${EDGEMOE_ZIG_TARGET})
 set(CMAKE_CXX_ARCHIVE_CREATE "${EDGEMOE_ZIG} ar qc <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_FINISH "${EDGEMOE_ZIG} ranlib <TARGET>")
-set(CMAKE_STRIP "")  # this machine's knows no other
-add_link_options(-Wl,--strip-debug)  # what Zig brings has ten times its size for debuggers
+# What Zig brings has symbols for debuggers, ten times its size; GNU's strip knows one machine.
+set(CMAKE_STRIP llvm-strip --strip-debug)

@@ -6,8 +6,8 @@
     build_wheels.py --python 3.12 --headers /usr/local/include
     build_wheels.py --quick                           for the test command: see below
 
-The compiler is Zig's, from PyPI, which links against the glibc that the tag promises. The headers
-of a Python come from Debian, which has a few versions only; --headers names a folder that holds
+The compiler is Zig's, from PyPI, which links against the glibc that the tag promises; llvm-strip is
+Debian's (package llvm). The headers of a Python come from Debian, which has a few versions only; --headers names a folder that holds
 pythonX.Y/Python.h of another one, as an installed Python has it.
 
 --quick makes a wheel for aarch64 and the Python of this Debian from what `cmake --preset aarch64`
@@ -147,7 +147,9 @@ def build_bench(tools: Tools, machine: str) -> Path:
     options = [f"-D{name}={value}" for name, value in definitions.items()]
     run(tools.scripts / "cmake", "-G", "Ninja", "-S", ROOT, "-B", folder, *options)
     run(tools.scripts / "cmake", "--build", folder)
-    return folder / "bench/edgemoe-bench"
+    program = folder / "bench/edgemoe-bench"
+    run("llvm-strip", "--strip-debug", program)
+    return program
 
 
 def build_wheel(tools: Tools, target: Target, headers: Path, out: Path) -> Path:

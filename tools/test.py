@@ -10,7 +10,6 @@ for 64-bit ARM and qemu-user the ARM kernels are built and tested too.
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -21,18 +20,6 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 ARM_PROGRAMS = ("aarch64-linux-gnu-g++", "qemu-aarch64-static")
-
-
-def wheel_steps() -> tuple[tuple[str, ...], ...]:
-    """The package in an ARM Python, whose parts are packages of this Debian."""
-    if platform.freedesktop_os_release().get("ID") != "debian":
-        print("== the package is not tested on ARM: this is not Debian")
-        return ()
-    wheels = "build/quick"
-    return (
-        (sys.executable, "tools/build_wheels.py", "--quick", "--out", wheels),
-        (sys.executable, "tools/test_arm.py", "--short", "--wheels", wheels),
-    )
 
 
 def arm_steps() -> tuple[tuple[str, ...], ...]:
@@ -46,7 +33,6 @@ def arm_steps() -> tuple[tuple[str, ...], ...]:
     return (
         ("cmake", "--preset", "aarch64"),
         ("cmake", "--build", "--preset", "aarch64"),
-        *wheel_steps(),
         ("pytest", "tests/arm"),
     )
 

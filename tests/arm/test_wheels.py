@@ -29,9 +29,10 @@ ARM_EXTENSION = re.compile(
 )
 # Above SSE2: everything encoded with VEX or EVEX, SSE3 to SSE4.2, bit manipulation.
 X86_EXTENSION = re.compile(
-    r"v(?!err|erw|m)\w+\s|(?:pshufb|palignr|pmadd\wbsw|phadd|pmulhrsw|psign|pabs|pmulld|pblend|ptest"
-    r"|blend|round[sp]|popcnt|lzcnt|crc32|pcmpgtq|movbe|andn\s|bextr|bls|mulx|pdep|pext\s|[sr]\w\wx\s"
-    r"|hadd|movs[hl]dup|movddup|insertps|pinsr[bdq]|pextr[bdq]|pmov[sz]x|pmuldq|pmin|pmax|aes|sha\d)"
+    r"v(?!err|erw|m)\w+\s|(?:pshufb|palignr|pmadd\wbsw|phadd|pmulhrsw|psign|pabs|pmulld|pblend"
+    r"|ptest|blend|round[sp]|popcnt|lzcnt|crc32|pcmpgtq|movbe|andn\s|bextr|bls|mulx|pdep|pext\s"
+    r"|[sr]\w\wx\s|hadd|movs[hl]dup|movddup|insertps|pinsr[bdq]|pextr[bdq]|pmov[sz]x|pmuldq|pmin"
+    r"|pmax|aes|sha\d)"
 )
 SSE2 = re.compile(r"p(?:min|max)(?:ub|sw)\s")
 EXTENSION = {"aarch64": ARM_EXTENSION, "x86_64": X86_EXTENSION}
