@@ -72,7 +72,7 @@ def trace(program: Path, arguments: list[str]) -> list[int]:
     begin, end = (re.search(rf"(\w+) T mark_{name}", symbols) for name in ("begin", "end"))
     assert begin and end
     with tempfile.NamedTemporaryFile("r") as log:
-        command = ("qemu-aarch64-static", "-cpu", "max", "-singlestep", "-d", "exec,nochain")
+        command = ("qemu-aarch64-static", "-cpu", CORES[0], "-singlestep", "-d", "exec,nochain")
         run(*command, "-D", log.name, program, *arguments)
         addresses = [int(line.split("/")[1], 16) for line in log if line.startswith("Trace")]
     start = addresses.index(int(begin[1], 16))

@@ -7,8 +7,8 @@
     build_wheels.py --quick                           for the test command: see below
 
 The compiler is Zig's, from PyPI, which links against the glibc that the tag promises; llvm-strip is
-Debian's (package llvm). The headers of a Python come from Debian, which has a few versions only; --headers names a folder that holds
-pythonX.Y/Python.h of another one, as an installed Python has it.
+Debian's (package llvm). The headers of a Python come from Debian, which has a few versions only;
+--headers names a folder that holds pythonX.Y/Python.h of another one, as its installation has it.
 
 --quick makes a wheel for aarch64 and the Python of this Debian from what `cmake --preset aarch64`
 has built with Debian's cross compiler. It runs on no older system, and so is not to be given away.
