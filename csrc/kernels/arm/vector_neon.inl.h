@@ -14,6 +14,7 @@ namespace edgemoe::kernels {
 namespace {
 
 inline constexpr bool kPermutesGrids = false;
+inline constexpr bool kShiftsBytes = true;
 inline constexpr size_t kTileRows = 8;
 
 using Vector = uint8x16_t;

@@ -8,7 +8,8 @@
 //   splat_byte(b)                  b in every byte
 //   bit_and, bit_or, bit_xor       of two vectors
 //   add_bytes, subtract_bytes      modulo 256
-//   shift_right<n>, shift_left<n>  bits of a byte; bits of its neighbours may enter
+//   shift_right<n>, shift_left<n>  bits of a byte; bits of its neighbours may enter, unless
+//                                  kShiftsBytes
 //   look_up(table, v)              byte v of 16 table bytes; Requires: v < 16
 //   load_unit(groups, offset)      64 bytes of each group: 8 bytes a row
 //   unit_of_words(words)           word r holds the bytes of row r
@@ -73,6 +74,7 @@ template <int kShift>
 CodeUnit bits(const CodeUnit& unit, uint8_t mask) noexcept {
   return map_unit(unit, [mask](Vector v) noexcept {
     if constexpr (kShift > 0) v = shift_right<kShift>(v);
+    if (kShiftsBytes && mask == 0xFF >> kShift) return v;  // the shift has cleared the rest
     return bit_and(v, splat_byte(mask));
   });
 }

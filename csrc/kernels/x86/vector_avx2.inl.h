@@ -11,6 +11,7 @@ namespace edgemoe::kernels {
 namespace {
 
 inline constexpr bool kPermutesGrids = false;
+inline constexpr bool kShiftsBytes = false;
 inline constexpr size_t kTileRows = 8;
 
 using Vector = __m256i;

@@ -9,6 +9,7 @@ namespace edgemoe::kernels {
 namespace {
 
 inline constexpr bool kPermutesGrids = false;
+inline constexpr bool kShiftsBytes = false;
 inline constexpr size_t kTileRows = 32;
 inline constexpr size_t kHalfRows = 16;
 inline constexpr size_t kUnitVectors = 4;

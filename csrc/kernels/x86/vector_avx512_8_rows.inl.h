@@ -8,6 +8,7 @@ namespace edgemoe::kernels {
 namespace {
 
 inline constexpr bool kPermutesGrids = true;
+inline constexpr bool kShiftsBytes = false;
 inline constexpr size_t kTileRows = 8;
 inline constexpr size_t kUnitVectors = 1;
 
