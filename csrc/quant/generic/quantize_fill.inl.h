@@ -2,6 +2,7 @@
 #pragma once
 
 #include "quant/generic/quantize_block32.inl.h"
+#include "quant/generic/quantize_iq.inl.h"
 #include "quant/generic/quantize_k.inl.h"
 
 namespace edgemoe {
@@ -24,6 +25,11 @@ inline void fill_quantizers(QuantizerTable& table) noexcept {
   set(QuantType::kQ5_K, quantize_Q5_K);
   set(QuantType::kQ6_K, quantize_Q6_K);
   set(QuantType::kIQ4_XS, quantize_IQ4_XS);
+  set(QuantType::kIQ3_S, quantize_IQ3_S);
+  set(QuantType::kIQ3_XXS, quantize_IQ3_XXS);
+  set(QuantType::kIQ2_S, quantize_IQ2_S);
+  set(QuantType::kIQ2_XS, quantize_IQ2_XS);
+  set(QuantType::kIQ2_XXS, quantize_IQ2_XXS);
 }
 
 }  // namespace
