@@ -21,9 +21,11 @@ struct Iq2Values {
   static constexpr size_t kValues = 3;
   static constexpr size_t kHalves = 81;
   static constexpr const int8_t (&values)[kValues] = kIq2GridValues;
-  // Scales that are tried: the weighted root mean square of a sub-block times these.
-  static constexpr float kScales[] = {0.044f, 0.049f, 0.054f, 0.059f, 0.064f,
-                                      0.069f, 0.075f, 0.082f, 0.090f};
+  // About the best scale for weights with a root mean square of 1.
+  static constexpr float kScale = 0.062f;
+  EDGEMOE_LANES static Floats nearest_value(Floats value) noexcept {
+    return 8.0f + where(value > 16.5f, splat(17.0f)) + where(value > 34.0f, splat(18.0f));
+  }
 };
 
 struct Iq3XxsValues {
@@ -31,8 +33,11 @@ struct Iq3XxsValues {
   static constexpr size_t kValues = 8;
   static constexpr size_t kHalves = 64;
   static constexpr const int8_t (&values)[kValues] = kIq3XxsGridValues;
-  static constexpr float kScales[] = {0.027f, 0.030f, 0.033f, 0.036f, 0.039f,
-                                      0.042f, 0.046f, 0.050f, 0.055f};
+  static constexpr float kScale = 0.038f;
+  // As if the highest value were 60, not 62.
+  EDGEMOE_LANES static Floats nearest_value(Floats value) noexcept {
+    return 8.0f * nearest(clamp(value * 0.125f - 0.5f, 0, 7)) + 4.0f;
+  }
 };
 
 struct Iq3SValues {
@@ -40,15 +45,17 @@ struct Iq3SValues {
   static constexpr size_t kValues = 8;
   static constexpr size_t kHalves = 64;
   static constexpr const int8_t (&values)[kValues] = kIq3SGridValues;
-  static constexpr float kScales[] = {0.105f, 0.116f, 0.127f, 0.138f, 0.150f,
-                                      0.163f, 0.178f, 0.195f, 0.215f};
+  static constexpr float kScale = 0.148f;
+  EDGEMOE_LANES static Floats nearest_value(Floats value) noexcept {
+    return 2.0f * nearest(clamp(value * 0.5f - 0.5f, 0, 7)) + 1.0f;
+  }
 };
 
 // A type: its values, entries, the number of sub-blocks, and whether the signs of eight weights are
 // seven bits and their parity.
 template <class ValuesOf, size_t kEntriesOf, size_t kSubsOf, bool kParityOf>
 struct GridType : ValuesOf {
-  static constexpr size_t kEntries = kEntriesOf;
+  using Search = SearchGrid<kEntriesOf, ValuesOf::kHalves>;
   static constexpr size_t kSubs = kSubsOf;
   static constexpr bool kParity = kParityOf;
   static constexpr size_t kSlots = kUnitElements / kSubsOf / ValuesOf::kDimensions;
@@ -110,8 +117,8 @@ inline void split_signs(Magnitudes<Type>& unit) noexcept {
 // Squared errors of all halves of one slot of kLanes sub-blocks.
 template <class Type>
 struct HalfErrors {
-  Floats low[Type::kHalves];
-  Floats high[Type::kHalves];
+  Floats first[Type::kHalves];
+  Floats second[Type::kHalves];
 };
 
 template <class Type>
@@ -160,48 +167,69 @@ EDGEMOE_LANES void slot_errors(const Tile<Type::kSubs>& tile, size_t slot, size_
     points[v] = scale * static_cast<float>(Type::values[v]);
   }
   const size_t at = slot * Type::kDimensions * Type::kSubs + first;
-  half_errors<Type>(tile, at, points, errors.low);
-  half_errors<Type>(tile, at + Type::kDimensions / 2 * Type::kSubs, points, errors.high);
+  half_errors<Type>(tile, at, points, errors.first);
+  half_errors<Type>(tile, at + Type::kDimensions / 2 * Type::kSubs, points, errors.second);
+}
+
+// The least error of the first halves of a run.
+template <class Type>
+EDGEMOE_LANES Floats least_of_run(const typename Type::Search& grid, const GridRun& run,
+                                  const HalfErrors<Type>& errors) noexcept {
+  Floats even = errors.first[grid.first[run.begin]];
+  Floats odd = errors.first[grid.first[run.begin + 1]];
+  for (size_t at = run.begin + 2u; at < run.end; at += 2) {
+    even = minimum(errors.first[grid.first[at]], even);
+    odd = minimum(errors.first[grid.first[at + 1]], odd);
+  }
+  return minimum(even, odd);
 }
 
 // The least error of kLanes sub-blocks under these scales.
 template <class Type>
-inline Floats least_errors(const Tile<Type::kSubs>& tile, const GridEntry* entries, size_t first,
-                           Floats scale) noexcept {
+inline Floats least_errors(const Tile<Type::kSubs>& tile, const typename Type::Search& grid,
+                           size_t first, Floats scale) noexcept {
   HalfErrors<Type> errors;
   Floats total{};
   for (size_t slot = 0; slot < Type::kSlots; ++slot) {
     slot_errors<Type>(tile, slot, first, scale, errors);
-    Floats even = splat(3e38f);
-    Floats odd = even;
-    for (size_t e = 0; e < Type::kEntries; e += 2) {
-      even = minimum(errors.low[entries[e].low] + errors.high[entries[e].high], even);
-      odd = minimum(errors.low[entries[e + 1].low] + errors.high[entries[e + 1].high], odd);
+    Floats least = splat(3e38f);
+    for (size_t r = 0; r < grid.num_runs; ++r) {
+      const GridRun& run = grid.runs[r];
+      least = minimum(errors.second[run.second] + least_of_run<Type>(grid, run, errors), least);
     }
-    total += minimum(even, odd);
+    total += least;
   }
   return total;
 }
 
-// The entries with those errors: [slot * kSubs + sub-block].
+// The entries with those errors, at [slot * kSubs + sub-block] of `found`, and the errors.
 template <class Type>
-inline void find_entries(const Tile<Type::kSubs>& tile, const GridEntry* entries, size_t first,
-                         Floats scale, uint16_t* found) noexcept {
+inline Floats find_entries(const Tile<Type::kSubs>& tile, const typename Type::Search& grid,
+                           size_t first, Floats scale, uint16_t* found) noexcept {
   HalfErrors<Type> errors;
+  Floats total{};
   for (size_t slot = 0; slot < Type::kSlots; ++slot) {
     slot_errors<Type>(tile, slot, first, scale, errors);
     Floats least = splat(3e38f);
+    Floats least_first{};
     Integers which{};
-    for (size_t e = 0; e < Type::kEntries; ++e) {
-      const Floats error = errors.low[entries[e].low] + errors.high[entries[e].high];
+    for (size_t r = 0; r < grid.num_runs; ++r) {
+      const GridRun& run = grid.runs[r];
+      const Floats of_run = least_of_run<Type>(grid, run, errors);
+      const Floats error = errors.second[run.second] + of_run;
       const Integers less = error < least;
       least = less ? error : least;
-      which = less ? Integers{} + static_cast<int32_t>(e) : which;
+      least_first = less ? of_run : least_first;
+      which = less ? Integers{} + static_cast<int32_t>(r) : which;
     }
+    total += least;
     for (size_t l = 0; l < kLanes; ++l) {
-      found[slot * Type::kSubs + first + l] = static_cast<uint16_t>(which[l]);
+      size_t at = grid.runs[which[l]].begin;
+      while (errors.first[grid.first[at]][l] != least_first[l]) ++at;
+      found[slot * Type::kSubs + first + l] = grid.number[at];
     }
   }
+  return total;
 }
 
 // What a unit is stored as.
@@ -218,51 +246,110 @@ inline Floats square_root(Floats value) noexcept {
   return value;
 }
 
-// The scales with the least error, of those that are tried.
+// The scales between which the best one of each sub-block is looked for: by the root mean square of
+// the weights, and up to where the largest weight is within the grid.
 template <class Type>
-inline Floats wanted_scales(const Tile<Type::kSubs>& tile, const GridEntry* entries,
-                            size_t first) noexcept {
+EDGEMOE_LANES void scale_limits(const Tile<Type::kSubs>& tile, size_t first, Floats& low,
+                                Floats& high) noexcept {
   Floats importance{};
   Floats squares{};
+  Floats extreme{};
   for (size_t e = 0; e < Tile<Type::kSubs>::kElements; ++e) {
     const Floats weight = load(tile.weights + e * Type::kSubs + first);
     const Floats one = load(tile.importance + e * Type::kSubs + first);
     importance += one;
     squares += one * weight * weight;
+    extreme = maximum(weight, extreme);
   }
-  const Floats spread = square_root(squares / importance);
+  const Floats middle = square_root(squares / importance) * Type::kScale;
+  low = 0.65f * middle;
+  high = maximum(1.5f * middle, extreme * (1.05f / Type::values[Type::kValues - 1]));
+}
+
+// A scale and what it explains of the weighted squares if every magnitude may be any value.
+struct FreeFit {
+  Floats scale;
+  Floats gain;
+};
+
+template <class Type>
+EDGEMOE_LANES FreeFit free_fit(const Tile<Type::kSubs>& tile, size_t first, Floats scale) noexcept {
+  const Floats inverse_scale = inverse(scale);
+  Floats product{};
+  Floats square{};
+  for (size_t e = 0; e < Tile<Type::kSubs>::kElements; ++e) {
+    const size_t at = e * Type::kSubs + first;
+    const Floats weight = load(tile.weights + at);
+    const Floats value = Type::nearest_value(weight * inverse_scale);
+    const Floats weighted = load(tile.importance + at) * value;
+    product += weighted * weight;
+    square += weighted * value;
+  }
+  const Floats better = maximum(product, Floats{}) / square;
+  return {better, better * product};
+}
+
+// The scales with the least error, of the few that are best if the grid is left out of account.
+template <class Type>
+inline Floats wanted_scales(const Tile<Type::kSubs>& tile, const typename Type::Search& search,
+                            size_t first) noexcept {
+  constexpr size_t kFree = 10;
+  constexpr size_t kKept = 3;
+  Floats low;
+  Floats high;
+  scale_limits<Type>(tile, first, low, high);
+  FreeFit kept[kKept];  // best first
+  for (FreeFit& one : kept) one = {low, splat(-1.0f)};
+  for (size_t k = 0; k < kFree; ++k) {
+    const Floats at = low + (high - low) * (static_cast<float>(k) / (kFree - 1));
+    FreeFit next = free_fit<Type>(tile, first, at);
+    for (FreeFit& one : kept) {
+      const Integers better = next.gain > one.gain;
+      const FreeFit old = one;
+      one = {better ? next.scale : old.scale, better ? next.gain : old.gain};
+      next = {better ? old.scale : next.scale, better ? old.gain : next.gain};
+    }
+  }
   Floats best{};
   Floats least = splat(3e38f);
-  for (const float factor : Type::kScales) {
-    const Floats scale = spread * factor;
-    const Floats error = least_errors<Type>(tile, entries, first, scale);
+  for (const FreeFit& one : kept) {
+    const Floats error = least_errors<Type>(tile, search, first, one.scale);
     const Integers less = error < least;
-    best = less ? scale : best;
+    best = less ? one.scale : best;
     least = less ? error : least;
   }
   return best;
 }
 
-// The best scales of 4 bits under d, tried around the wanted ones, and their entries. Returns the
-// error of the unit.
+// The best scales of 4 bits under d, near the wanted ones.
 template <class Type>
-inline float choose_scales(const Tile<Type::kSubs>& tile, const GridEntry* entries,
-                           const float* wanted, float d, GridUnit<Type>& unit) noexcept {
-  float errors[Type::kSubs];
+inline void choose_scales(const Tile<Type::kSubs>& tile, const typename Type::Search& search,
+                          const float* wanted, float d, GridUnit<Type>& unit) noexcept {
   for (size_t first = 0; first < Type::kSubs; first += kLanes) {
     const Floats middle = nearest(clamp(load(wanted + first) * (0.5f / d) - 0.5f, 0.0f, 15.0f));
     Floats best{};
     Floats least = splat(3e38f);
     for (int step = -1; step <= 1; ++step) {
       const Floats whole = clamp(middle + static_cast<float>(step), 0.0f, 15.0f);
-      const Floats error = least_errors<Type>(tile, entries, first, d * (2.0f * whole + 1.0f));
+      const Floats error = least_errors<Type>(tile, search, first, d * (2.0f * whole + 1.0f));
       const Integers less = error < least;
       best = less ? whole : best;
       least = less ? error : least;
     }
-    store(least, errors + first);
     for (size_t l = 0; l < kLanes; ++l) unit.scale[first + l] = static_cast<uint8_t>(best[l]);
-    find_entries<Type>(tile, entries, first, d * (2.0f * best + 1.0f), unit.entry);
+  }
+}
+
+// The entries for d and the scales of the unit. Returns the error.
+template <class Type>
+inline float choose_entries(const Tile<Type::kSubs>& tile, const typename Type::Search& search,
+                            float d, GridUnit<Type>& unit) noexcept {
+  float errors[Type::kSubs];
+  for (size_t first = 0; first < Type::kSubs; first += kLanes) {
+    Floats scale;
+    for (size_t l = 0; l < kLanes; ++l)
+      scale[l] = static_cast<float>(2 * unit.scale[first + l] + 1);
+    store(find_entries<Type>(tile, search, first, d * scale, unit.entry), errors + first);
   }
   float total = 0.0f;
   for (const float error : errors) total += error;
@@ -298,8 +385,9 @@ inline float better_d(const Tile<Type::kSubs>& tile, const int8_t* grid,
 
 // `unit_scale` is what the format multiplies d by.
 template <class Type>
-inline void fit_grid_unit(const float* weights, const float* importance, const GridEntry* entries,
-                          const int8_t* grid, float unit_scale, GridUnit<Type>& best) noexcept {
+inline void fit_grid_unit(const float* weights, const float* importance,
+                          const typename Type::Search& search, const int8_t* grid, float unit_scale,
+                          GridUnit<Type>& best) noexcept {
   constexpr size_t kSubs = Type::kSubs;
   Magnitudes<Type> source;
   fill_tile(weights, importance, source.tile);
@@ -308,16 +396,18 @@ inline void fit_grid_unit(const float* weights, const float* importance, const G
   __builtin_memcpy(best.signs, source.signs, sizeof best.signs);
   float wanted[kSubs];
   for (size_t first = 0; first < kSubs; first += kLanes) {
-    store(wanted_scales<Type>(source.tile, entries, first), wanted + first);
+    store(wanted_scales<Type>(source.tile, search, first), wanted + first);
   }
   float most = 0.0f;
   for (const float scale : wanted) most = scale > most ? scale : most;
   const Tile<kSubs>& tile = source.tile;
   HalfScale d = tile.half_that_reaches(most / (31.0f * unit_scale), 31.0f, most / unit_scale);
+  if (d.bits == 0) return;
   float least = 3e38f;
   GridUnit<Type> unit = best;
-  for (int round = 0; round < 2 && (d.bits & 0x7FFFu) != 0; ++round) {
-    const float error = choose_scales(tile, entries, wanted, d.value * unit_scale, unit);
+  choose_scales(tile, search, wanted, d.value * unit_scale, unit);
+  for (int round = 0; round < 2; ++round) {
+    const float error = choose_entries(tile, search, d.value * unit_scale, unit);
     if (error < least) {
       least = error;
       best = unit;

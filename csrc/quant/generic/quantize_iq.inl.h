@@ -32,7 +32,7 @@ inline void quantize_IQ2_XXS(const float* weights, const float* importance,
                              std::byte* out) noexcept {
   using Type = GridType<Iq2Values, 256, 8, true>;
   GridUnit<Type> unit;
-  fit_grid_unit<Type>(weights, importance, grid_halves().iq2_xxs, kGridIq2Xxs, 0.125f, unit);
+  fit_grid_unit<Type>(weights, importance, search_grids().iq2_xxs, kGridIq2Xxs, 0.125f, unit);
   put_u16(unit.d.bits, out);
   for (size_t s = 0; s < 8; ++s) {
     std::byte* part = out + 2 + s * 8;
@@ -45,7 +45,7 @@ inline void quantize_IQ2_XS(const float* weights, const float* importance,
                             std::byte* out) noexcept {
   using Type = GridType<Iq2Values, 512, 16, true>;
   GridUnit<Type> unit;
-  fit_grid_unit<Type>(weights, importance, grid_halves().iq2_xs, kGridIq2Xs, 0.125f, unit);
+  fit_grid_unit<Type>(weights, importance, search_grids().iq2_xs, kGridIq2Xs, 0.125f, unit);
   put_u16(unit.d.bits, out);
   for (size_t k = 0; k < 32; ++k) {
     const size_t at = k % 2 * 16 + k / 2;
@@ -58,7 +58,7 @@ inline void quantize_IQ2_XS(const float* weights, const float* importance,
 inline void quantize_IQ2_S(const float* weights, const float* importance, std::byte* out) noexcept {
   using Type = GridType<Iq2Values, 1024, 16, false>;
   GridUnit<Type> unit;
-  fit_grid_unit<Type>(weights, importance, grid_halves().iq2_s, kGridIq2S, 0.125f, unit);
+  fit_grid_unit<Type>(weights, importance, search_grids().iq2_s, kGridIq2S, 0.125f, unit);
   put_u16(unit.d.bits, out);
   uint8_t high[8] = {};
   for (size_t k = 0; k < 32; ++k) {
@@ -75,7 +75,7 @@ inline void quantize_IQ3_XXS(const float* weights, const float* importance,
                              std::byte* out) noexcept {
   using Type = GridType<Iq3XxsValues, 256, 8, true>;
   GridUnit<Type> unit;
-  fit_grid_unit<Type>(weights, importance, grid_halves().iq3_xxs, kGridIq3Xxs, 0.25f, unit);
+  fit_grid_unit<Type>(weights, importance, search_grids().iq3_xxs, kGridIq3Xxs, 0.25f, unit);
   put_u16(unit.d.bits, out);
   for (size_t s = 0; s < 8; ++s) {
     for (size_t k = 0; k < 8; ++k) {
@@ -88,7 +88,7 @@ inline void quantize_IQ3_XXS(const float* weights, const float* importance,
 inline void quantize_IQ3_S(const float* weights, const float* importance, std::byte* out) noexcept {
   using Type = GridType<Iq3SValues, 512, 8, false>;
   GridUnit<Type> unit;
-  fit_grid_unit<Type>(weights, importance, grid_halves().iq3_s, kGridIq3S, 1.0f, unit);
+  fit_grid_unit<Type>(weights, importance, search_grids().iq3_s, kGridIq3S, 1.0f, unit);
   put_u16(unit.d.bits, out);
   for (size_t s = 0; s < 8; ++s) {
     unsigned high = 0;
