@@ -107,9 +107,20 @@ void quantize_rows(const Source& source, size_t threads, std::byte* out) {
                                         " has a weight that is not finite: it cannot be quantised");
 }
 
-py::bytes quantize(const std::string& name, const FloatArray& weights, const py::object& importance,
+// Errors: kArgument when the value is no array of numbers.
+FloatArray floats_from(const py::object& value, const char* what) {
+  FloatArray array = FloatArray::ensure(value);
+  if (!array) {
+    PyErr_Clear();
+    throw Error(ErrorCode::kArgument, std::string(what) + " must be an array of float32");
+  }
+  return array;
+}
+
+py::bytes quantize(const std::string& name, const py::object& values, const py::object& importance,
                    uint32_t threads) {
   const QuantType type = quantizable_type(name);
+  const FloatArray weights = floats_from(values, "weights");
   if (weights.ndim() != 2) {
     throw Error(ErrorCode::kArgument, "weights must be an array [rows, columns], not of " +
                                           std::to_string(weights.ndim()) + " dimensions");
@@ -119,7 +130,7 @@ py::bytes quantize(const std::string& name, const FloatArray& weights, const py:
   check_columns(type, source.columns);
   FloatArray per_column;
   if (!importance.is_none()) {
-    per_column = importance.cast<FloatArray>();
+    per_column = floats_from(importance, "importance");
     if (per_column.ndim() != 1 || static_cast<size_t>(per_column.size()) != source.columns) {
       throw Error(ErrorCode::kArgument, "importance must have one value for each of the " +
                                             std::to_string(source.columns) + " columns");

@@ -304,6 +304,9 @@ inline Floats wanted_scales(const Tile<Type::kSubs>& tile, const typename Type::
     const Floats at = low + (high - low) * (static_cast<float>(k) / (kFree - 1));
     FreeFit next = free_fit<Type>(tile, first, at);
     for (FreeFit& one : kept) {
+      // What differs by less than the steps of stored scales would be tried in vain.
+      const Integers same = magnitude(next.scale - one.scale) < 0.01f * one.scale;
+      next.gain = same ? splat(-1.0f) : next.gain;
       const Integers better = next.gain > one.gain;
       const FreeFit old = one;
       one = {better ? next.scale : old.scale, better ? next.gain : old.gain};
@@ -383,6 +386,18 @@ inline float better_d(const Tile<Type::kSubs>& tile, const int8_t* grid,
   return square > 0.0f ? product / square : 0.0f;
 }
 
+// Tiny weights may be nearer to 0 than to anything under the smallest d.
+template <size_t kSubs>
+inline float error_of_zeros(const Tile<kSubs>& tile) noexcept {
+  float lanes[kSubs] = {};
+  for (size_t i = 0; i < kUnitElements; ++i) {
+    lanes[i % kSubs] += tile.importance[i] * tile.weights[i] * tile.weights[i];
+  }
+  float total = 0.0f;
+  for (const float lane : lanes) total += lane;
+  return total;
+}
+
 // `unit_scale` is what the format multiplies d by.
 template <class Type>
 inline void fit_grid_unit(const float* weights, const float* importance,
@@ -403,7 +418,7 @@ inline void fit_grid_unit(const float* weights, const float* importance,
   const Tile<kSubs>& tile = source.tile;
   HalfScale d = tile.half_that_reaches(most / (31.0f * unit_scale), 31.0f, most / unit_scale);
   if (d.bits == 0) return;
-  float least = 3e38f;
+  float least = error_of_zeros(tile);
   GridUnit<Type> unit = best;
   choose_scales(tile, search, wanted, d.value * unit_scale, unit);
   for (int round = 0; round < 2; ++round) {
