@@ -18,7 +18,7 @@ namespace py = pybind11;
 namespace edgemoe {
 namespace {
 
-using FloatArray = py::array_t<float, py::array::c_style>;
+using FloatArray = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
 QuantType known_type(const std::string& name) {
   const std::optional<QuantType> type = quant_type_from_name(name);

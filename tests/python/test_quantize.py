@@ -10,7 +10,7 @@ from edgemoe import ArgumentError, _core
 
 BLOCKS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "MXFP4"]
 SUPER_BLOCKS = ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_XS"]
-GRIDS = ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"]
+GRIDS = ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS"]  # bits per weight fall
 FLOATS = ["F32", "F16", "BF16"]
 ALL = FLOATS + BLOCKS + SUPER_BLOCKS + GRIDS
 # gguf-py writes these as well; MXFP4 it does with a fixed rule for the scale.
@@ -80,9 +80,9 @@ def test_more_bits_lose_less() -> None:
         data = _core.quantize(name, wanted, importance())
         return squared_error(wanted, _core.dequantize(name, data, ROWS, COLUMNS), importance())
 
-    falling = ["IQ2_XXS", "IQ2_XS", "IQ2_S", "Q2_K", "IQ3_XXS", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
-    errors = [error(name) for name in falling]
-    assert errors == sorted(errors, reverse=True)
+    for falling in (GRIDS[::-1], SUPER_BLOCKS[:5], ["Q4_0", "Q5_0", "Q8_0"], ["Q4_1", "Q5_1"]):
+        errors = [error(name) for name in falling]
+        assert errors == sorted(errors, reverse=True), falling
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -91,7 +91,10 @@ def built_object(source: str) -> Path | None:
 
 def test_every_isa_file_is_listed_in_cmake() -> None:
     files = [
-        path for parent in FOLDERS for child in TOOL_PREFIX for path in (parent / child).glob("*.cpp")
+        path
+        for parent in FOLDERS
+        for child in TOOL_PREFIX
+        for path in (parent / child).glob("*.cpp")
     ]
     assert {str(path.relative_to(ROOT)) for path in files} == set(isa_sources())
 
