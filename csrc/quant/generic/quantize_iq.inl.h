@@ -1,8 +1,9 @@
 // Where the bits of the IQ types of 2 and 3 bits go; unpack_iq.cpp reads them.
 #pragma once
 
+#include "quant/codebooks.h"
 #include "quant/generic/quantize_block32.inl.h"
-#include "quant/generic/quantize_grid.inl.h"
+#include "quant/generic/quantize_grid_fit.inl.h"
 
 namespace edgemoe {
 namespace {
