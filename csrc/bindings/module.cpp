@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, module) {
   edgemoe::bind_engine(module);
   edgemoe::bind_machine(module);
   edgemoe::bind_replay(module);
+  edgemoe::bind_quant(module);
   pybind11::module_ testing = module.def_submodule("testing");
   edgemoe::bind_testing(testing);
 }
