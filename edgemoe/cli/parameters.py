@@ -141,6 +141,13 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             help="What is learned between runs is kept there; 'none': nowhere.",
         ),
         click.option(
+            "--lossy-routing",
+            type=click.FloatRange(0.5, 1, max_open=True),
+            metavar="AGREEMENT",
+            help="Lossy: while generating prefer experts in memory to the router's choice, which "
+            "keeps at least this share of the routing weight (0.9 for instance).",
+        ),
+        click.option(
             "--eviction",
             type=click.Choice(EVICTION_POLICIES),
             default=EVICTION_POLICIES[0],

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from edgemoe.cli.generating import read_text_file
+from edgemoe.cli.lossy import lossy_figures, lossy_routing_line
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
 from edgemoe.cli.progress import progress_bar
 from edgemoe.model import Model
@@ -51,7 +52,7 @@ def _figures(result: Perplexity) -> Figures:
     return {**values, **(divergence or {})}
 
 
-def _json(result: Perplexity, files: Sequence[str]) -> str:
+def _json(result: Perplexity, files: Sequence[str], lossy: Figures) -> str:
     """One flat object; of several files the mean, and each in "files"."""
 
     def finite(figures: Figures) -> Figures:
@@ -66,7 +67,7 @@ def _json(result: Perplexity, files: Sequence[str]) -> str:
             {"file": file, **finite(_figures(text))}
             for file, text in zip(files, result.texts, strict=True)
         ]
-    return json.dumps(report)
+    return json.dumps({**report, **lossy})
 
 
 def _cell(figures: Figures, name: str, form: str) -> str:
@@ -95,7 +96,10 @@ def _print(result: Perplexity, files: Sequence[str]) -> None:
     Console(width=max(80, 24 + 28 * len(names)), highlight=False).print(table)
 
 
-def _measure(values: dict[str, Any], options: LoadOptions, texts: Sequence[str]) -> Perplexity:
+def _measure(
+    values: dict[str, Any], options: LoadOptions, texts: Sequence[str]
+) -> tuple[Perplexity, Figures]:
+    """The result, and what lossy options did."""
     path = {
         name: Path(values[name]) if values[name] else None for name in ("kl_base", "save_kl_base")
     }
@@ -111,16 +115,18 @@ def _measure(values: dict[str, Any], options: LoadOptions, texts: Sequence[str])
             advance(percent - shown)
             shown = percent
 
-        return measure_perplexity(
+        result = measure_perplexity(
             model,
             texts if len(texts) > 1 else texts[0],
             context=options.context,
             base=path["kl_base"],
             save_base=path["save_kl_base"],
             max_windows=values["windows"],
-            one_by_one=values["one_by_one"],
+            # Lossy routing acts on single tokens only.
+            one_by_one=values["one_by_one"] or model.is_lossy,
             progress=report,
         )
+        return result, lossy_figures(model)
 
 
 @click.command()
@@ -151,13 +157,16 @@ def perplexity(**values: Any) -> None:
 
     With --kl-base the output distributions are compared too: Kullback-Leibler divergence, how often
     the likeliest token is the same, and the ratio of perplexities, each with its standard error.
+    With --lossy-routing tokens are evaluated one by one, as generation does.
     """
     texts = [read_text_file(file) for file in values["files"]]
     options = load_options_from(values)
     if options.context == 0:
         options = replace(options, context=_DEFAULT_CONTEXT)
-    result = _measure(values, options, texts)
+    result, lossy = _measure(values, options, texts)
     if values["as_json"]:
-        print(_json(result, values["files"]))
-    else:
-        _print(result, values["files"])
+        print(_json(result, values["files"], lossy))
+        return
+    _print(result, values["files"])
+    if lossy:
+        print(lossy_routing_line(lossy["lossy_routing"]))
