@@ -109,7 +109,8 @@ class LoadOptions:
               "auto" does with memory="auto"
     lossy_routing  lossy: experts in memory are preferred to the router's choice while tokens are
                   generated, so that this share of the routing weight (0.5 to 1) stays with the
-                  router's choice; None leaves it alone
+                  router's choice; None leaves it alone. Preload "auto" then reads nothing ahead
+                  while generating: that read more, not less
     trace     keep the events of each step for Model.record; takes memory of the budget
     """
 

@@ -60,6 +60,8 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   store.most_pool_bytes = plan.most_pool_bytes;
   store.eviction = options.eviction;
   store.preload = preload_of(options.mode, options.preload);
+  // What would be read ahead is what lossy routing would do without.
+  store.auto_in_decode = options.lossy_routing == 1;
   store.keep = rules_of(options.mode).keeps;
   store.num_used = file.spec().router.num_used;
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.

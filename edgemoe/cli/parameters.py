@@ -79,39 +79,9 @@ def model_argument(*, required: bool) -> Callable[[Command], Command]:
     return click.argument("model", required=required, type=click.Path())
 
 
-def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
-    """Everything that decides how a model is loaded."""
-    options = [
-        click.option(
-            "--memory",
-            type=MemorySize(),
-            default="auto",
-            show_default=True,
-            help="Bound of the whole process: 4GiB, 'auto', or 'min' for the least that runs.",
-        ),
-        click.option(
-            "--governor",
-            type=click.Choice(GOVERNORS),
-            default=GOVERNORS[0],
-            show_default=True,
-            help="Shrink the expert pool while others need memory; auto: with --memory auto.",
-        ),
-        click.option("--threads", type=click.IntRange(0, 1024), default=0, help="0: all CPUs."),
-        click.option(
-            "-c", "--context", type=click.IntRange(0), default=0, help="Positions; 0: chosen."
-        ),
-        click.option(
-            "--batch", type=click.IntRange(0), default=0, help="Rows of a prefill step; 0: chosen."
-        ),
-        click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
-        click.option("--io", type=IoBackend(), default="auto", show_default=True),
-        click.option(
-            "--mode",
-            type=click.Choice(MODES),
-            default=MODES[0],
-            show_default=True,
-            help="resident: read all experts first. The last three are baselines that keep none.",
-        ),
+def _expert_options() -> list[Callable[[Any], Any]]:
+    """Which experts are read early, kept and, where lossy options allow, used."""
+    return [
         click.option(
             "--preload",
             type=click.Choice(PRELOAD_POLICIES),
@@ -153,6 +123,43 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             default=EVICTION_POLICIES[0],
             show_default=True,
         ),
+    ]
+
+
+def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
+    """Everything that decides how a model is loaded."""
+    options = [
+        click.option(
+            "--memory",
+            type=MemorySize(),
+            default="auto",
+            show_default=True,
+            help="Bound of the whole process: 4GiB, 'auto', or 'min' for the least that runs.",
+        ),
+        click.option(
+            "--governor",
+            type=click.Choice(GOVERNORS),
+            default=GOVERNORS[0],
+            show_default=True,
+            help="Shrink the expert pool while others need memory; auto: with --memory auto.",
+        ),
+        click.option("--threads", type=click.IntRange(0, 1024), default=0, help="0: all CPUs."),
+        click.option(
+            "-c", "--context", type=click.IntRange(0), default=0, help="Positions; 0: chosen."
+        ),
+        click.option(
+            "--batch", type=click.IntRange(0), default=0, help="Rows of a prefill step; 0: chosen."
+        ),
+        click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
+        click.option("--io", type=IoBackend(), default="auto", show_default=True),
+        click.option(
+            "--mode",
+            type=click.Choice(MODES),
+            default=MODES[0],
+            show_default=True,
+            help="resident: read all experts first. The last three are baselines that keep none.",
+        ),
+        *_expert_options(),
     ]
     return lambda command: _apply(options, command)
 
