@@ -19,6 +19,7 @@ from edgemoe.cli.progress import progress_bar
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 from edgemoe.perplexity import Perplexity, measure_perplexity
+from edgemoe.sizes import format_size
 
 _DEFAULT_CONTEXT = 512
 
@@ -52,7 +53,7 @@ def _figures(result: Perplexity) -> Figures:
     return {**values, **(divergence or {})}
 
 
-def _json(result: Perplexity, files: Sequence[str], lossy: Figures) -> str:
+def _json(result: Perplexity, files: Sequence[str], cost: Figures) -> str:
     """One flat object; of several files the mean, and each in "files"."""
 
     def finite(figures: Figures) -> Figures:
@@ -67,7 +68,7 @@ def _json(result: Perplexity, files: Sequence[str], lossy: Figures) -> str:
             {"file": file, **finite(_figures(text))}
             for file, text in zip(files, result.texts, strict=True)
         ]
-    return json.dumps({**report, **lossy})
+    return json.dumps({**report, **cost})
 
 
 def _cell(figures: Figures, name: str, form: str) -> str:
@@ -96,10 +97,21 @@ def _print(result: Perplexity, files: Sequence[str]) -> None:
     Console(width=max(80, 24 + 28 * len(names)), highlight=False).print(table)
 
 
+def _cost(model: Model) -> Figures:
+    """Speed and reads of the evaluation, and what lossy options did, under the keys of `bench`."""
+    stats = model.stats()
+    return {
+        "tokens_per_second": stats.tokens / max(stats.step_seconds, 1e-9),
+        "hit_rate": stats.hit_rate,
+        "bytes_read_per_token": stats.bytes_read / max(stats.tokens, 1),
+        **lossy_figures(model),
+    }
+
+
 def _measure(
     values: dict[str, Any], options: LoadOptions, texts: Sequence[str]
 ) -> tuple[Perplexity, Figures]:
-    """The result, and what lossy options did."""
+    """The result, and what it cost."""
     path = {
         name: Path(values[name]) if values[name] else None for name in ("kl_base", "save_kl_base")
     }
@@ -126,7 +138,7 @@ def _measure(
             one_by_one=values["one_by_one"] or model.is_lossy,
             progress=report,
         )
-        return result, lossy_figures(model)
+        return result, _cost(model)
 
 
 @click.command()
@@ -163,10 +175,14 @@ def perplexity(**values: Any) -> None:
     options = load_options_from(values)
     if options.context == 0:
         options = replace(options, context=_DEFAULT_CONTEXT)
-    result, lossy = _measure(values, options, texts)
+    result, cost = _measure(values, options, texts)
     if values["as_json"]:
-        print(_json(result, values["files"], lossy))
+        print(_json(result, values["files"], cost))
         return
     _print(result, values["files"])
-    if lossy:
-        print(lossy_routing_line(lossy["lossy_routing"]))
+    print(
+        f"{cost['tokens_per_second']:.1f} tok/s, {cost['hit_rate']:.1%} expert hits, "
+        f"{format_size(cost['bytes_read_per_token'])} read per token"
+    )
+    if "lossy_routing" in cost:
+        print(lossy_routing_line(cost["lossy_routing"]))

@@ -67,6 +67,7 @@ def test_it_reads_less_and_keeps_its_target(demo: str, agreement: float) -> None
     assert routing.substitutions > 0
     assert routing.bytes_saved > 0
     assert lossy.bytes_read < exact.bytes_read
+    assert lossy.read_ahead_bytes == 0
 
 
 def test_divergence_is_measured_token_by_token(demo: str) -> None:

@@ -328,6 +328,8 @@ def test_the_command_line(edgemoe: Run, demo: str, tmp_path: Path) -> None:
     for figures in (report, *report["files"]):
         assert names | {name + "_error" for name in names} <= set(figures)
         assert 0 < figures["kl_mean"] < 0.1
+    assert report["tokens_per_second"] > 0
+    assert {"hit_rate", "bytes_read_per_token"} <= set(report)
     assert [Path(one["file"]).name for one in report["files"]] == ["forest", "well"]
     table = edgemoe(*common, "--kl-base", tmp_path / "base").stdout.decode()
     assert {"forest", "well", "mean"} <= set(table.splitlines()[0].split())
