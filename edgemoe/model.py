@@ -169,6 +169,7 @@ class Model:
         self._engine: _core.Engine | None = _core.Engine(self._file, core_options)
         self._sequence: _Sequence | None = _Sequence(self._engine)
         self._plan = self._engine.plan()
+        self._is_lossy = options.lossy_routing is not None
 
     @classmethod
     def load(
@@ -186,6 +187,7 @@ class Model:
         preload: PreloadPolicy | None = None,
         cache_folder: str = "auto",
         governor: str = "auto",
+        lossy_routing: float | None = None,
     ) -> Model:
         """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
 
@@ -213,6 +215,7 @@ class Model:
             look_ahead=chosen.layers,
             cache_folder=cache_folder,
             governor=governor,
+            lossy_routing=lossy_routing,
         )
         return cls(os.fspath(path) if path is not None else str(demo_path()), options)
 
@@ -273,6 +276,11 @@ class Model:
     def io(self) -> str:
         """The reader that brings experts: "uring", "pread", "buffered", or "none"."""
         return self._open_engine().io
+
+    @property
+    def is_lossy(self) -> bool:
+        """An option that changes results is on; Stats says how much it did."""
+        return self._is_lossy
 
     def memory_plan(self) -> dict[str, int]:
         """What was planned before anything was allocated, in bytes; context, batch, threads.

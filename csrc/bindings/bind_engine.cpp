@@ -154,6 +154,7 @@ py::dict dict_of(const BenchmarkResult& result) {
   ahead["useful_bytes_per_token"] = result.read_ahead.useful_bytes_per_token;
   ahead["wasted_bytes_per_token"] = result.read_ahead.wasted_bytes_per_token;
   dict["read_ahead"] = ahead;
+  dict["lossy_routing"] = object_of(result.cache_routing);
   dict["limit"] = limits;
   dict["of_limit"] = result.of_limit;
   return dict;

@@ -79,6 +79,8 @@ EngineOptions options_from(const py::dict& values) {
       options.governing = governing_from(value.cast<std::string>());
     } else if (key == "system_root") {
       options.system_root = value.cast<std::string>();
+    } else if (key == "lossy_routing") {
+      if (!value.is_none()) options.lossy_routing = value.cast<double>();
     } else if (key == "trace") {
       options.trace = value.cast<bool>();
     } else {
@@ -117,6 +119,17 @@ py::dict dict_of(const ExpertStats& stats) {
   return dict;
 }
 
+py::object object_of(const CacheRoutingStats& stats) {
+  if (stats.target == 1) return py::none();
+  py::dict dict;
+  dict["target"] = stats.target;
+  dict["agreement"] = stats.agreement();
+  dict["choices"] = stats.choices;
+  dict["substitutions"] = stats.substitutions;
+  dict["bytes_saved"] = stats.bytes_saved;
+  return dict;
+}
+
 py::dict dict_of(const EngineStats& stats) {
   py::dict dict;
   dict["steps"] = stats.steps;
@@ -143,6 +156,7 @@ py::dict dict_of(const EngineStats& stats) {
   dict["pool_grows"] = stats.pool_grows;
   dict["resident_bytes"] = stats.resident_bytes;
   dict["peak_resident_bytes"] = stats.peak_resident_bytes;
+  dict["lossy_routing"] = object_of(stats.cache_routing);
   py::list layers;
   for (const LayerStats& layer : stats.layers) {
     layers.append(py::make_tuple(layer.demands, layer.hits));

@@ -131,6 +131,18 @@ ReadAheadResult read_ahead_result(const EngineStats& start, const EngineStats& e
   return result;
 }
 
+CacheRoutingStats difference(const CacheRoutingStats& start,
+                             const CacheRoutingStats& end) noexcept {
+  CacheRoutingStats result;
+  result.target = end.target;
+  result.choices = end.choices - start.choices;
+  result.substitutions = end.substitutions - start.substitutions;
+  result.weight = end.weight - start.weight;
+  result.lost_weight = end.lost_weight - start.lost_weight;
+  result.bytes_saved = end.bytes_saved - start.bytes_saved;
+  return result;
+}
+
 void check_tokens_fit(const BenchmarkOptions& options, uint32_t context) {
   if (options.num_tokens != 0 && uint64_t{options.depth} + options.num_tokens <= context) return;
   throw Error(ErrorCode::kArgument, "a benchmark takes 1 to " + std::to_string(context) +
@@ -207,6 +219,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
   result.busy_seconds_per_token =
       static_cast<double>(after.busy_ns - start.busy_ns) * 1e-9 / tokens;
   result.read_ahead = read_ahead_result(before, end, tokens);
+  result.cache_routing = difference(before.cache_routing, end.cache_routing);
   result.limit = token_limits(engine, file, options, bandwidth, result.bytes_read_per_token);
   result.of_limit = share_of_limit(result);
   return result;

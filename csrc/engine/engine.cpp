@@ -60,6 +60,8 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   store.most_pool_bytes = plan.most_pool_bytes;
   store.eviction = options.eviction;
   store.preload = preload_of(options.mode, options.preload);
+  // What would be read ahead is what lossy routing would do without.
+  store.auto_in_decode = options.lossy_routing == 1;
   store.keep = rules_of(options.mode).keeps;
   store.num_used = file.spec().router.num_used;
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
@@ -119,6 +121,13 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
   if (options.trace) {
     trace.emplace(step_capacity(model_file.spec(), memory.batch));
     model.trace = &*trace;
+  }
+  if (options.lossy_routing < 1 && store) {
+    cache_routing.emplace(options.lossy_routing, model_file.spec().router, store->cache(),
+                          store->layout());
+    model.cache_routing = &*cache_routing;
+    // The use of experts that is learned is not what the model's routers chose.
+    keeps_learned = false;
   }
 }
 
@@ -183,6 +192,23 @@ void Engine::Impl::start_warm_up() {
   }
 }
 
+namespace {
+
+void check_lossy_routing(const EngineOptions& options) {
+  const double target = options.lossy_routing;
+  if (!(target >= CacheRouting::kLeastAgreement && target <= 1)) {
+    throw Error(ErrorCode::kArgument,
+                "lossy_routing is the share of the routing weight that is kept: 0.5 to 1");
+  }
+  if (target < 1 && !rules_of(options.mode).keeps) {
+    throw Error(ErrorCode::kArgument,
+                "mode " + std::string(rules_of(options.mode).name) +
+                    " keeps no experts that lossy_routing could prefer; use mode stream");
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options,
                                      const std::function<bool()>& should_stop) {
   constexpr uint32_t kMaxThreads = 1024;
@@ -194,6 +220,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
                                           std::to_string(ReadAhead::kMaxDistance) + " layers");
   }
   preload_of(options.mode, options.preload);
+  check_lossy_routing(options);
   const MemoryPlan plan = file.plan(options);
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
@@ -257,6 +284,10 @@ TraceEvents Engine::take_trace() {
 
 void Engine::set_routing(RouteScript script) {
   const auto lock = impl_->lock();
+  if (impl_->cache_routing) {
+    throw Error(ErrorCode::kArgument,
+                "recorded routing has no scores, which lossy_routing needs; use one or the other");
+  }
   impl_->model.script = &impl_->script.emplace(std::move(script));
 }
 
@@ -279,6 +310,7 @@ EngineStats Engine::stats() const {
       stats.layers.push_back(impl_->store->layer_stats(layer));
     }
   }
+  if (impl_->cache_routing) stats.cache_routing = impl_->cache_routing->stats();
   stats.pool_shrinks = impl_->governor.shrinks();
   stats.pool_grows = impl_->governor.grows();
   stats.steps = impl_->steps;

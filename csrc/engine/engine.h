@@ -13,6 +13,7 @@
 #include "engine/model_file.h"
 #include "experts/event_trace.h"
 #include "experts/expert_store.h"
+#include "model/cache_routing.h"
 #include "model/route_script.h"
 
 namespace edgemoe {
@@ -23,7 +24,8 @@ struct EngineStats {
   ExpertStats decode;
   ReadAheadStats read_ahead;
   ReadStats reads;
-  std::vector<LayerStats> layers;  // empty for a dense model
+  CacheRoutingStats cache_routing;  // nothing without EngineOptions::lossy_routing
+  std::vector<LayerStats> layers;   // empty for a dense model
   uint64_t steps = 0;
   uint64_t tokens = 0;             // rows evaluated
   uint64_t step_ns = 0;            // time in forward passes
@@ -68,7 +70,8 @@ class Engine {
   // dropped and they are not complete. Errors: kArgument without that option.
   TraceEvents take_trace();
 
-  // For benchmarks: from now on the script chooses the experts, not the router.
+  // For benchmarks: from now on the script chooses the experts, not the router. Errors: kArgument
+  // with EngineOptions::lossy_routing, which needs the router's scores.
   void set_routing(RouteScript script);
   // The step of the script that the session's position 0 takes; nothing without a script.
   void start_routing_at(uint64_t step);

@@ -50,6 +50,7 @@ struct Engine::Impl {
   KvCache cache;
   std::optional<EventTrace> trace;
   std::optional<RouteScript> script;
+  std::optional<CacheRouting> cache_routing;
   Model model;
 
   std::vector<StepRow> rows;  // of the running step

@@ -45,6 +45,7 @@ struct ExpertStore::Impl : ExpertLoads {
       : ExpertLoads(std::move(expert_layout), model_files, std::move(reader), options),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
         preload(options.preload),
+        auto_in_decode(options.auto_in_decode),
         in_flight_limit(options.in_flight_bytes),
         layer_stats(layout.num_layers()) {
     demanded.reserve(layout.num_experts());
@@ -56,6 +57,7 @@ struct ExpertStore::Impl : ExpertLoads {
 
   ReadAhead ahead;
   PreloadPolicy preload;
+  bool auto_in_decode;
   ReadTrial trial;  // of reading ahead in decode
   Clock::time_point step_start;
   std::vector<ReadAhead::Guess> guesses;  // scratch
@@ -290,7 +292,7 @@ bool ExpertStore::wants_guesses() const noexcept {
     case PreloadPolicy::kNone:
       return false;
     case PreloadPolicy::kAuto:
-      return store.phase == Phase::kPrefill || store.trial.is_on();
+      return store.phase == Phase::kPrefill || (store.auto_in_decode && store.trial.is_on());
     case PreloadPolicy::kAlways:
       return true;
   }

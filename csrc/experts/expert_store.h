@@ -31,7 +31,8 @@ struct ExpertStoreOptions {
   uint64_t most_pool_bytes = 0;  // what it may grow to, where addresses cost nothing
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   PreloadPolicy preload = PreloadPolicy::kAuto;
-  uint32_t num_used = 1;  // experts of a token
+  bool auto_in_decode = true;  // kAuto tries reading ahead in decode too
+  uint32_t num_used = 1;       // experts of a token
   // False: an expert leaves when its layer has used it, and what was read ahead in vain with it.
   // Half of the pool is then for the running layer, half for what is read ahead.
   bool keep = true;

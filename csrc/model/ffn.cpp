@@ -10,7 +10,7 @@
 namespace edgemoe {
 namespace {
 
-void route_rows(StepContext& step, uint32_t layer) {
+void route_rows(StepContext& step, uint32_t layer, CacheRouting* cache_routing) {
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
   const RouterSpec& router = step.spec.router;
@@ -23,9 +23,13 @@ void route_rows(StepContext& step, uint32_t layer) {
       step.script->route(step.rows[row].position, layer, router.num_experts, routed);
       continue;
     }
-    route(router, step.compute.table(),
-          {work.router_logits + row * router.num_experts, router.num_experts},
-          weights.selection_bias, {work.selection, router.num_experts}, routed);
+    const std::span scores(work.router_logits + row * router.num_experts, router.num_experts);
+    const std::span selection(work.selection, router.num_experts);
+    choose_experts(router, step.compute.table(), scores, weights.selection_bias, selection, routed);
+    if (cache_routing != nullptr) {
+      cache_routing->prefer_resident(layer, scores, selection, routed);
+    }
+    weigh_experts(router, routed);
   }
 }
 
@@ -190,7 +194,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   const LayerWeights& weights = step.weights.layer(layer);
   const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
   work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
-  route_rows(step, layer);
+  route_rows(step, layer, supply.cache_routing);
   group_by_expert(step, supply.whole_layers);
   auto request = supply.store.request(layer, work.needed_experts);
   record_routing(step, layer, supply.store);

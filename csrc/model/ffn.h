@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "experts/expert_store.h"
+#include "model/cache_routing.h"
 #include "model/look_ahead.h"
 #include "model/regrouper.h"
 #include "model/step.h"
@@ -20,6 +21,8 @@ struct ExpertSupply {
   const LookAhead& look_ahead;
   // Every expert of a layer is asked for, and of the next one read ahead, whatever the router says.
   bool whole_layers = false;
+  // Changes the router's choice, and with it results; null: nobody does.
+  CacheRouting* cache_routing = nullptr;
 };
 
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.

@@ -69,7 +69,9 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
     add_branch(model, rows.size());
     norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows.size());
     if (model.spec.layers[layer].ffn.kind == FfnKind::kMoe) {
-      moe_ffn(step, layer, {*model.store, model.regrouper, model.look_ahead, model.whole_layers});
+      moe_ffn(step, layer,
+              {*model.store, model.regrouper, model.look_ahead, model.whole_layers,
+               phase == Phase::kDecode ? model.cache_routing : nullptr});
     } else {
       dense_ffn(step, layer);
     }

@@ -79,6 +79,53 @@ def model_argument(*, required: bool) -> Callable[[Command], Command]:
     return click.argument("model", required=required, type=click.Path())
 
 
+def _expert_options() -> list[Callable[[Any], Any]]:
+    """Which experts are read early, kept and, where lossy options allow, used."""
+    return [
+        click.option(
+            "--preload",
+            type=click.Choice(PRELOAD_POLICIES),
+            default=PreloadPolicy.name,
+            show_default=True,
+            help="Which experts are read before their layer asks for them.",
+        ),
+        click.option(
+            "--predictor",
+            type=click.Choice(PREDICTORS),
+            default=PreloadPolicy.predictor,
+            show_default=True,
+            help="Who guesses which experts those are.",
+        ),
+        click.option(
+            "--look-ahead",
+            type=click.IntRange(0, MAX_LOOK_AHEAD),
+            default=PreloadPolicy.layers,
+            show_default=True,
+            help="Layers whose experts are guessed early.",
+        ),
+        click.option(
+            "--cache-folder",
+            type=click.Path(),
+            default="auto",
+            show_default=True,
+            help="What is learned between runs is kept there; 'none': nowhere.",
+        ),
+        click.option(
+            "--lossy-routing",
+            type=click.FloatRange(0.5, 1, max_open=True),
+            metavar="AGREEMENT",
+            help="Lossy: while generating prefer experts in memory to the router's choice, which "
+            "keeps at least this share of the routing weight (0.9 for instance).",
+        ),
+        click.option(
+            "--eviction",
+            type=click.Choice(EVICTION_POLICIES),
+            default=EVICTION_POLICIES[0],
+            show_default=True,
+        ),
+    ]
+
+
 def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
     """Everything that decides how a model is loaded."""
     options = [
@@ -112,40 +159,7 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             show_default=True,
             help="resident: read all experts first. The last three are baselines that keep none.",
         ),
-        click.option(
-            "--preload",
-            type=click.Choice(PRELOAD_POLICIES),
-            default=PreloadPolicy.name,
-            show_default=True,
-            help="Which experts are read before their layer asks for them.",
-        ),
-        click.option(
-            "--predictor",
-            type=click.Choice(PREDICTORS),
-            default=PreloadPolicy.predictor,
-            show_default=True,
-            help="Who guesses which experts those are.",
-        ),
-        click.option(
-            "--look-ahead",
-            type=click.IntRange(0, MAX_LOOK_AHEAD),
-            default=PreloadPolicy.layers,
-            show_default=True,
-            help="Layers whose experts are guessed early.",
-        ),
-        click.option(
-            "--cache-folder",
-            type=click.Path(),
-            default="auto",
-            show_default=True,
-            help="What is learned between runs is kept there; 'none': nowhere.",
-        ),
-        click.option(
-            "--eviction",
-            type=click.Choice(EVICTION_POLICIES),
-            default=EVICTION_POLICIES[0],
-            show_default=True,
-        ),
+        *_expert_options(),
     ]
     return lambda command: _apply(options, command)
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgemoe.cli.generating import read_text_file
+from edgemoe.cli.lossy import print_lossy
 from edgemoe.cli.parameters import Utf8Text, load_options, load_options_from, model_argument
 from edgemoe.model import Model
 from edgemoe.options import Sampling
@@ -65,7 +66,7 @@ def trace(**values: Any) -> None:
     """Record which experts a prompt and its continuation use, as CSV (docs/traces.md)."""
     prompt = _prompt(values)
     _check_outputs(values)
-    header = route_header(values["model"])
+    header = route_header(values["model"], lossy_routing=values["lossy_routing"])
     options = replace(load_options_from(values), trace=True)
     with ExitStack() as stack:
         timeline = None
@@ -78,6 +79,7 @@ def trace(**values: Any) -> None:
         sampling = Sampling(temperature=values["temp"], seed=values["seed"])
         for _ in model.generate(prompt, max_tokens=values["max_tokens"], sampling=sampling):
             pass
+        print_lossy(model)
     print(
         f"{values['out']}: {recorder.tokens[PREFILL]} tokens of the prompt and "
         f"{recorder.tokens[DECODE]} decoded, {recorder.num_rows} rows"
