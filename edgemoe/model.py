@@ -187,6 +187,7 @@ class Model:
         preload: PreloadPolicy | None = None,
         cache_folder: str = "auto",
         governor: str = "auto",
+        verify: bool = False,
         lossy_routing: float | None = None,
     ) -> Model:
         """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
@@ -215,6 +216,7 @@ class Model:
             look_ahead=chosen.layers,
             cache_folder=cache_folder,
             governor=governor,
+            verify=verify,
             lossy_routing=lossy_routing,
         )
         return cls(os.fspath(path) if path is not None else str(demo_path()), options)

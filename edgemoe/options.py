@@ -107,6 +107,8 @@ class LoadOptions:
                   $EDGEMOE_CACHE, else edgemoe in the user's cache folder; "none" keeps nothing
     governor  whether pressure on the system's memory shrinks the expert pool, see GOVERNORS;
               "auto" does with memory="auto"
+    verify    compare what is read of a packed file with its checksums: dense weights when the model
+              is loaded, experts whenever they are read; a difference raises ModelFormatError
     lossy_routing  lossy: experts in memory are preferred to the router's choice while tokens are
                   generated, so that this share of the routing weight (0.5 to 1) stays with the
                   router's choice; None leaves it alone. Preload "auto" then reads nothing ahead
@@ -127,6 +129,7 @@ class LoadOptions:
     look_ahead: int = PreloadPolicy.layers
     cache_folder: str = "auto"
     governor: str = GOVERNORS[0]
+    verify: bool = False
     lossy_routing: float | None = None
     trace: bool = False
 

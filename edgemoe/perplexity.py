@@ -31,7 +31,7 @@ from edgemoe.divergence import Divergence, Perplexity, TokenScores, mean_of, per
 from edgemoe.errors import ArgumentError, ModelFormatError
 from edgemoe.model import Model
 
-__all__ = ["Divergence", "MemoryBase", "Perplexity", "measure_perplexity"]
+__all__ = ["Divergence", "MemoryBase", "Perplexity", "measure_perplexity", "measure_windows"]
 
 Progress = Callable[[int, int], None]
 _Ids = npt.NDArray[np.int32]
@@ -155,6 +155,45 @@ def _storage(base: Path | MemoryBase) -> BaseFile | MemoryBase:
     return base if isinstance(base, MemoryBase) else BaseFile(base)
 
 
+@dataclass(frozen=True)
+class _Job:
+    windows: Sequence[_Windows]
+    base: Path | MemoryBase | None
+    save_base: Path | MemoryBase | None
+    one_by_one: bool
+    progress: Progress
+
+    def run(self, model: Model) -> list[Perplexity]:
+        """One result for each text."""
+        keys = [one.key for one in self.windows]
+        context = self.windows[0].ids.shape[1]
+        key = BaseKey(model.vocabulary_size, context, tuple(keys))
+        total = sum(len(one.ids) for one in self.windows)
+        finished = 0
+
+        def count_window() -> None:
+            nonlocal finished
+            finished += 1
+            self.progress(finished, total)
+
+        self.progress(0, total)
+        with ExitStack() as stack:
+            saved: BaseRows | None = None
+            if self.base is not None:
+                saved = stack.enter_context(_storage(self.base).reading(key))
+            out: RowWriter | None = None
+            if self.save_base is not None:
+                out = stack.enter_context(_storage(self.save_base).saving(key))
+            return [
+                _measure(
+                    _scored(model, one, self.one_by_one, count_window),
+                    None if saved is None else saved.of(one_key),
+                    out,
+                )
+                for one, one_key in zip(self.windows, keys, strict=True)
+            ]
+
+
 def measure_perplexity(
     model: Model,
     text: str | Sequence[str],
@@ -179,38 +218,34 @@ def measure_perplexity(
     Raises ArgumentError when a text is shorter than a window, `context` is below 4 or the base is
     of something else, and what BaseFile raises for files.
     """
-    if context < 4:
-        raise ArgumentError("context must be at least 4")
     if max_windows is not None and max_windows < 1:
         raise ArgumentError("max_windows must be at least 1")
     texts = [text] if isinstance(text, str) else list(text)
     if not texts:
         raise ArgumentError("there is no text to score")
+    if context < 4:
+        raise ArgumentError("context must be at least 4")
     windows = [_windows(model, one, context, max_windows) for one in texts]
-    keys = [one.key for one in windows]
-    key = BaseKey(model.vocabulary_size, context, tuple(keys))
-    total = sum(len(one.ids) for one in windows)
-    finished = 0
-
-    def count_window() -> None:
-        nonlocal finished
-        finished += 1
-        progress(finished, total)
-
-    progress(0, total)
-    with ExitStack() as stack:
-        saved: BaseRows | None = None
-        if base is not None:
-            saved = stack.enter_context(_storage(base).reading(key))
-        out: RowWriter | None = None
-        if save_base is not None:
-            out = stack.enter_context(_storage(save_base).saving(key))
-        results = [
-            _measure(
-                _scored(model, one, one_by_one, count_window),
-                None if saved is None else saved.of(one_key),
-                out,
-            )
-            for one, one_key in zip(windows, keys, strict=True)
-        ]
+    job = _Job(windows, base, save_base, one_by_one, progress)
+    results = job.run(model)
     return results[0] if isinstance(text, str) else mean_of(results)
+
+
+def measure_windows(
+    model: Model,
+    texts: Sequence[_Ids],
+    *,
+    base: Path | MemoryBase | None = None,
+    save_base: Path | MemoryBase | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Perplexity:
+    """As measure_perplexity, of texts that are windows of tokens already, [windows, context] each.
+
+    The first token of a window is what stands there: BOS where the vocabulary wants one.
+    """
+    windows = [_Windows(np.asarray(one, dtype=np.int32), None) for one in texts]
+    if not windows or any(len(one.ids) == 0 or one.ids.shape[1] < 4 for one in windows):
+        raise ArgumentError("there are no windows of at least 4 tokens to score")
+    if len({one.ids.shape[1] for one in windows}) != 1:
+        raise ArgumentError("the windows have several lengths")
+    return mean_of(_Job(windows, base, save_base, False, progress).run(model))

@@ -5,11 +5,14 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <vector>
 
+#include "base/aligned_buffer.h"
 #include "base/error.h"
 #include "base/thread_pool.h"
 #include "bindings/bindings.h"
 #include "engine/system_memory.h"
+#include "quant/error_feedback.h"
 #include "quant/quantize.h"
 #include "quant/unpack.h"
 
@@ -63,6 +66,7 @@ struct Source {
   size_t rows;
   size_t columns;
   const float* importance;  // [columns] or null
+  FeedbackFactor factor;    // no feedback where upper is null
 };
 
 void check_importance(const Source& source) {
@@ -86,12 +90,20 @@ bool all_finite(const float* values, size_t count) noexcept {
 void quantize_rows(const Source& source, size_t threads, std::byte* out) {
   check_importance(source);
   const uint64_t bytes = row_bytes(source.type, source.columns);
-  const size_t run = std::max<size_t>(1, 65536 / std::max<size_t>(1, source.columns));
+  const bool feeds_back = source.factor.upper != nullptr;
+  const size_t run =
+      feeds_back ? kFeedbackRows : std::max<size_t>(1, 65536 / std::max<size_t>(1, source.columns));
   const size_t num_runs = (source.rows + run - 1) / run;
   std::atomic<size_t> bad_row{source.rows};
   ThreadPool pool(std::min(std::max<size_t>(1, threads), std::max<size_t>(1, num_runs)));
-  pool.parallel_for(num_runs, [&](size_t item, size_t) {
-    for (size_t row = item * run; row < std::min(source.rows, (item + 1) * run); ++row) {
+  std::vector<AlignedBuffer> scratch;
+  for (size_t thread = 0; feeds_back && thread < pool.num_threads(); ++thread) {
+    scratch.emplace_back(feedback_scratch_bytes(source.columns));
+  }
+  pool.parallel_for(num_runs, [&](size_t item, size_t thread) {
+    const size_t first = item * run;
+    const size_t last = std::min(source.rows, first + run);
+    for (size_t row = first; row < last; ++row) {
       const float* weights = source.weights + row * source.columns;
       if (!all_finite(weights, source.columns)) {
         size_t known = bad_row.load();
@@ -99,8 +111,14 @@ void quantize_rows(const Source& source, size_t threads, std::byte* out) {
         }
         return;
       }
+      if (feeds_back) continue;
       quantize_row(source.type, weights, source.columns, source.importance, out + row * bytes);
     }
+    if (!feeds_back) return;
+    quantize_with_feedback(
+        source.type,
+        {source.weights + first * source.columns, last - first, source.columns, source.importance},
+        source.factor, out + first * bytes, scratch[thread].data());
   });
   if (bad_row.load() == source.rows) return;
   throw Error(ErrorCode::kArgument, "row " + std::to_string(bad_row.load()) +
@@ -118,15 +136,19 @@ FloatArray floats_from(const py::object& value, const char* what) {
 }
 
 py::bytes quantize(const std::string& name, const py::object& values, const py::object& importance,
-                   uint32_t threads) {
+                   uint32_t threads, const py::object& feedback) {
   const QuantType type = quantizable_type(name);
   const FloatArray weights = floats_from(values, "weights");
   if (weights.ndim() != 2) {
     throw Error(ErrorCode::kArgument, "weights must be an array [rows, columns], not of " +
                                           std::to_string(weights.ndim()) + " dimensions");
   }
-  Source source{type, weights.data(), static_cast<size_t>(weights.shape(0)),
-                static_cast<size_t>(weights.shape(1)), nullptr};
+  Source source{type,
+                weights.data(),
+                static_cast<size_t>(weights.shape(0)),
+                static_cast<size_t>(weights.shape(1)),
+                nullptr,
+                {}};
   check_columns(type, source.columns);
   FloatArray per_column;
   if (!importance.is_none()) {
@@ -136,6 +158,21 @@ py::bytes quantize(const std::string& name, const py::object& values, const py::
                                             std::to_string(source.columns) + " columns");
     }
     source.importance = per_column.data();
+  }
+  FloatArray factor;
+  if (!feedback.is_none()) {
+    factor = floats_from(feedback, "feedback");
+    const auto columns = static_cast<py::ssize_t>(source.columns);
+    if (factor.ndim() != 2 || factor.shape(0) != columns || factor.shape(1) != columns) {
+      throw Error(ErrorCode::kArgument, "feedback must be an array [columns, columns]");
+    }
+    if (!can_feed_back(type)) {
+      throw Error(ErrorCode::kArgument, name + " has codebooks, which take no feedback");
+    }
+    if (!all_finite(factor.data(), source.columns * source.columns)) {
+      throw Error(ErrorCode::kArgument, "feedback has a value that is not finite");
+    }
+    source.factor.upper = factor.data();
   }
   const size_t workers = threads != 0 ? threads : usable_cpus();
   const uint64_t total = source.rows * row_bytes(type, source.columns);
@@ -177,9 +214,18 @@ FloatArray dequantize_matrix(const std::string& name, const py::bytes& data, siz
 void bind_quant(py::module_& module) {
   module.def("quantize", quantize, py::arg("type"), py::arg("weights"),
              py::arg("importance") = py::none(), py::arg("threads") = 0,
-             "Rows of float32 as GGUF bytes; importance weighs the squared error of each column.");
+             py::arg("feedback") = py::none(),
+             "Rows of float32 as GGUF bytes; importance weighs the squared error of each column,"
+             " feedback [columns, columns] says what later columns make up for.");
   module.def("dequantize", dequantize_matrix, py::arg("type"), py::arg("data"), py::arg("rows"),
              py::arg("columns"));
+  module.def(
+      "block_shape",
+      [](const std::string& name) {
+        const QuantTraits& one = traits(known_type(name));
+        return py::make_tuple(one.block_elements, one.block_bytes);
+      },
+      py::arg("type"), "Weights and bytes of a block.");
   module.def("can_quantize", [](const std::string& name) {
     const std::optional<QuantType> type = quant_type_from_name(name);
     return type && can_quantize(*type);

@@ -79,6 +79,10 @@ EngineOptions options_from(const py::dict& values) {
       options.governing = governing_from(value.cast<std::string>());
     } else if (key == "system_root") {
       options.system_root = value.cast<std::string>();
+    } else if (key == "reserved_bytes") {
+      options.reserved_bytes = value.cast<uint64_t>();
+    } else if (key == "verify") {
+      options.verify = value.cast<bool>();
     } else if (key == "lossy_routing") {
       if (!value.is_none()) options.lossy_routing = value.cast<double>();
     } else if (key == "trace") {
@@ -98,6 +102,7 @@ py::dict dict_of(const MemoryPlan& plan) {
   dict["kv_cache_bytes"] = plan.kv_cache_bytes;
   dict["scratch_bytes"] = plan.scratch_bytes;
   dict["learned_bytes"] = plan.learned_bytes;
+  dict["reserved_bytes"] = plan.reserved_bytes;
   dict["expert_pool_bytes"] = plan.expert_pool_bytes;
   dict["planned_bytes"] = plan.planned_bytes();
   dict["least_bytes"] = plan.least_bytes;

@@ -15,7 +15,8 @@ uint32_t count_from(const pybind11::handle& value, const std::string& key);
 
 // Keys: memory (see read_memory), threads, context, batch, kv_type, mode, eviction, preload,
 // predictor, look_ahead, cache_folder, io, governor ("auto", "on" or "off"), lossy_routing (None or
-// the agreement), trace, system_root (tests). Errors: kArgument naming the key that is wrong.
+// the agreement), verify, trace, reserved_bytes, system_root (tests). Errors: kArgument naming the
+// key that is wrong.
 EngineOptions options_from(const pybind11::dict& values);
 
 // Sets memory and memory_bytes from "auto", "min" or bytes. Errors: kArgument.

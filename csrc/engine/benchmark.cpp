@@ -1,6 +1,7 @@
 #include "engine/benchmark.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <limits>
 #include <vector>
@@ -55,10 +56,21 @@ double active_weights(const ModelFile& file, uint32_t tokens_per_logits) {
   return static_cast<double>(total) + static_cast<double>(for_logits) / tokens_per_logits;
 }
 
-// The type and width that most of the work has: those of the experts, or of a dense network.
+// The type and width that most of the work has: those of the experts (the type that most of them
+// have, of several), or of a dense network.
 std::pair<QuantType, uint64_t> main_matrix(const ModelFile& file) {
+  std::array<uint64_t, kNumQuantTypes> counts = {};
+  uint64_t columns = 0;
   for (const LayerTensors& layer : file.tensors().layers) {
-    if (!layer.experts.empty()) return {layer.experts[0].type, layer.experts[0].columns};
+    for (const ExpertTensor& expert : layer.experts) {
+      if (columns == 0) columns = expert.columns;
+      if (expert.columns != columns) continue;
+      for (const QuantType type : expert.types) ++counts[static_cast<size_t>(type)];
+    }
+  }
+  if (columns != 0) {
+    const auto most = std::max_element(counts.begin(), counts.end()) - counts.begin();
+    return {static_cast<QuantType>(most), columns};
   }
   const BoundTensor& gate = file.tensors().layers.at(0)[TensorRole::kFfnGate];
   return {gate.info->type, gate.info->columns()};

@@ -14,6 +14,7 @@
 #include "kernels/dispatch.h"
 #include "model/ffn.h"
 #include "model/step_recording.h"
+#include "weights/checksums.h"
 
 namespace edgemoe {
 namespace {
@@ -64,6 +65,7 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   store.auto_in_decode = options.lossy_routing == 1;
   store.keep = rules_of(options.mode).keeps;
   store.num_used = file.spec().router.num_used;
+  if (options.verify) store.checksums = file.packed()->expert_checksums;
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
   constexpr uint64_t kWorthMeasuring = 256 * kMiB;
   const bool streams = pool_bytes < layout.total_slot_bytes();
@@ -78,6 +80,18 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
                               ExpertStore::min_pool_bytes(layout));
   return std::make_unique<ExpertStore>(std::move(layout), files,
                                        make_reader(options.reader, files[0]), store);
+}
+
+void verify_dense(const ModelFile& file, const std::function<bool()>& should_stop) {
+  if (!file.packed()) {
+    throw Error(ErrorCode::kArgument, file.gguf().paths()[0] +
+                                          ": has no checksums to verify; load it without verify, "
+                                          "or pack it with edgemoe pack");
+  }
+  const auto progress = [&](uint64_t) { return should_stop && should_stop(); };
+  const ChecksumReport report = verify_checksums(file.gguf(), file.tensors(), *file.packed(),
+                                                 ChecksumScope::kDense, progress);
+  if (report.first_damaged) throw Error(ErrorCode::kFormat, describe(*report.first_damaged));
 }
 
 const TensorInfo& embedding_of(const ModelFile& file) {
@@ -225,6 +239,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
   }
+  if (options.verify) verify_dense(file, should_stop);
   auto impl = std::make_unique<Impl>(file, options, plan);
   const bool learns = impl->store && !impl->options.cache_folder.empty();
   if (learns) impl->take_up_learned();
@@ -248,8 +263,35 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
-    load_experts(*impl_->store, impl_->regrouper, layer, model.router.num_experts);
+    edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, 0,
+                           model.router.num_experts, [](const ReadyExpert&) {});
   }
+}
+
+void Engine::visit_experts(uint32_t layer, uint32_t first, uint32_t count,
+                           const std::function<void(ThreadPool&, const ReadyExpert&)>& visit,
+                           const std::function<bool()>& should_stop) {
+  const auto lock = impl_->lock_for_step();
+  const ModelSpec& model = impl_->file.spec();
+  if (layer >= model.num_layers || model.layers[layer].ffn.kind != FfnKind::kMoe ||
+      first > model.router.num_experts || count > model.router.num_experts - first) {
+    throw Error(ErrorCode::kArgument, "layer " + std::to_string(layer) + " has no experts " +
+                                          std::to_string(first) + " to " +
+                                          std::to_string(uint64_t{first} + count));
+  }
+  impl_->store->begin_step(Phase::kPrefill);
+  edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, first,
+                         count, [&](const ReadyExpert& expert) {
+                           if (should_stop && should_stop()) {
+                             throw Error(ErrorCode::kCancelled, "stopped by the caller");
+                           }
+                           visit(impl_->pool, expert);
+                         });
+}
+
+void Engine::observe_experts(ExpertObserver* observer) {
+  const auto lock = impl_->lock();
+  impl_->model.observer = observer;
 }
 
 void Engine::keep_nothing_learned() {

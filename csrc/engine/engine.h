@@ -14,6 +14,7 @@
 #include "experts/event_trace.h"
 #include "experts/expert_store.h"
 #include "model/cache_routing.h"
+#include "model/expert_observer.h"
 #include "model/route_script.h"
 
 namespace edgemoe {
@@ -47,8 +48,8 @@ class Engine {
  public:
   // Loads the dense weights and sets the store up. Errors: those of ModelFile; kBudget with the
   // whole plan in the message when the budget is below the least; kArgument for options that do not
-  // go together; kIo. Mode::kResident reads all experts here: it asks should_stop as
-  // load_all_experts does.
+  // go together; kIo; kFormat for what EngineOptions::verify finds. Mode::kResident reads all
+  // experts here: it asks should_stop as load_all_experts does.
   static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options,
                                       const std::function<bool()>& should_stop = {});
   ~Engine();
@@ -56,6 +57,13 @@ class Engine {
   // Reads all experts if the plan has memory for all of them, else does nothing: without it an
   // expert is read when it is first used. Asks should_stop once per layer. Errors: kIo, kCancelled.
   void load_all_experts(const std::function<bool()>& should_stop);
+
+  // Shows experts [first, first + count) of a layer to `visit`, in the in-memory layout, in the
+  // order in which they arrive; `visit` may use the threads. should_stop is asked before each.
+  // Errors: kArgument for experts that the model lacks, kIo, kCancelled.
+  void visit_experts(uint32_t layer, uint32_t first, uint32_t count,
+                     const std::function<void(ThreadPool&, const ReadyExpert&)>& visit,
+                     const std::function<bool()>& should_stop);
 
   const ModelSpec& spec() const noexcept;
   MemoryPlan memory_plan() const;
@@ -75,6 +83,9 @@ class Engine {
   void set_routing(RouteScript script);
   // The step of the script that the session's position 0 takes; nothing without a script.
   void start_routing_at(uint64_t step);
+
+  // From now on `observer` (null: nobody) sees what the experts of each step compute. Borrowed.
+  void observe_experts(ExpertObserver* observer);
 
   // What is learned in this run is not kept for later ones: a benchmark is no real use.
   void keep_nothing_learned();
@@ -105,6 +116,13 @@ class Session {
   // Errors: kArgument for a token outside the vocabulary, or when the context would overflow (says
   // how long it is and what to do).
   void evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop);
+
+  // Evaluates `tokens` as sequences of `window` tokens (the last one may be shorter) that know
+  // nothing of each other, several in one step where the batch has room. What the session held is
+  // forgotten, and no logits can be asked for. Errors: kArgument for a token outside the vocabulary
+  // or a window longer than the context; kIo, kCancelled.
+  void evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
+                        const ShouldStop& should_stop);
 
   // Rows whose logits can still be asked for: those of the last batch of the last evaluate (all its
   // tokens when they were at most memory_plan().batch).

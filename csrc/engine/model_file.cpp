@@ -42,6 +42,7 @@ class Planner {
           const EngineOptions& options)
       : gguf_(gguf), spec_(spec), options_(options) {
     plan_.mode = options.mode;
+    plan_.reserved_bytes = options.reserved_bytes;
     plan_.process_bytes = process_memory().resident_bytes;
     plan_.num_threads = options.num_threads != 0 ? options.num_threads : usable_cpus();
     plan_.dense_bytes = ModelWeights::bytes(spec, tensors);
@@ -57,11 +58,9 @@ class Planner {
     plan_.least_pool_bytes = bounds(options.mode).least;
     plan_.most_pool_bytes = bounds(options.mode).most;
     plan_.all_experts_bytes = bounds(Mode::kResident).most;
-    for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
-      if (!layout.is_moe(layer)) continue;
-      plan_.token_expert_bytes +=
-          uint64_t{spec.router.num_used} * layout.place(layer, 0).weight_bytes;
-    }
+    // Experts of a packed file differ in size: a token uses them at their mean.
+    plan_.token_expert_bytes =
+        ceil_div(layout.total_weight_bytes() * spec.router.num_used, spec.router.num_experts);
   }
 
   MemoryPlan plan() {
@@ -89,9 +88,9 @@ class Planner {
   }
 
   uint64_t total(uint32_t context, uint32_t batch, uint64_t pool) const {
-    return with_page_tables(plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
-                            KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) +
-                            pool);
+    return with_page_tables(
+        plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes + plan_.reserved_bytes +
+        KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool);
   }
 
   uint32_t default_context() const {
@@ -113,8 +112,8 @@ class Planner {
   uint32_t choose_context(uint32_t largest) const {
     uint32_t context = largest;
     if (options_.context != 0) return context;
-    const uint64_t fixed =
-        plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes + kSlackBytes;
+    const uint64_t fixed = plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
+                           plan_.reserved_bytes + kSlackBytes;
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     const auto too_large = [&] {
       return KvCache::bytes(spec_, context, options_.kv_type) > left / 4 ||
@@ -165,7 +164,9 @@ uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
 
 ModelFile::ModelFile(const std::string& path) : gguf_(GgufFile::open(path)) {
   const ModelCounts counts = read_counts(gguf_);
+  packed_ = read_packed_container(gguf_, counts.num_layers, counts.num_experts);
   tensors_ = bind_tensors(gguf_, counts.num_layers, counts.num_blocks, counts.num_experts);
+  tensors_.experts_regrouped = packed_.has_value();
   spec_ = read_spec(gguf_, tensors_, counts);
 }
 
@@ -176,7 +177,7 @@ MemoryPlan ModelFile::plan(const EngineOptions& options) const {
 ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment) {
   std::vector<std::vector<ExpertTensor>> experts;
   for (const LayerTensors& layer : tensors.layers) experts.push_back(layer.experts);
-  return ExpertLayout(experts, spec.router.num_experts, alignment);
+  return ExpertLayout(experts, spec.router.num_experts, alignment, tensors.experts_regrouped);
 }
 
 }  // namespace edgemoe

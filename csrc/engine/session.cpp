@@ -18,6 +18,12 @@ void check_tokens(std::span<const int32_t> tokens, uint32_t vocab_size) {
   }
 }
 
+uint64_t ns_since(std::chrono::steady_clock::time_point start) {
+  const auto passed = std::chrono::steady_clock::now() - start;
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(passed).count());
+}
+
 }  // namespace
 
 Session::Session(Engine& engine) : engine_(engine) {
@@ -61,9 +67,46 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   position_ = position;
   num_rows_ = static_cast<uint32_t>(rows.size());
   engine.tokens += tokens.size();
-  engine.step_ns += static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
-          .count());
+  engine.step_ns += ns_since(start);
+}
+
+void Session::evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
+                               const ShouldStop& should_stop) {
+  Engine::Impl& engine = *engine_.impl_;
+  const std::lock_guard one_at_a_time(mutex_);
+  const uint32_t context = engine.plan.context;
+  const size_t batch = engine.plan.batch;
+  check_tokens(tokens, engine.file.spec().vocab_size);
+  if (window == 0 || window > context) {
+    throw Error(ErrorCode::kArgument, "windows of " + std::to_string(window) +
+                                          " tokens do not fit the context of " +
+                                          std::to_string(context));
+  }
+  std::vector<KvCache> caches;
+  const size_t per_step = std::max<size_t>(1, std::min<size_t>(batch, context) / window);
+  for (uint32_t i = 0; i < per_step; ++i) caches.push_back(engine.cache.part(i * window, window));
+  auto lock = engine.lock_for_step();
+  const auto start = std::chrono::steady_clock::now();
+  position_ = 0;
+  num_rows_ = 0;
+  std::vector<StepRow>& rows = engine.rows;
+  for (size_t first = 0; first < tokens.size(); first += rows.size()) {
+    engine.begin_step(lock);
+    rows.clear();
+    // Whole windows, or a piece of one that is longer than the batch.
+    const size_t left_of_window = window - first % window;
+    const size_t most = window > batch ? std::min(batch, left_of_window) : per_step * window;
+    const size_t count = std::min(tokens.size() - first, most);
+    for (size_t i = 0; i < count; ++i) {
+      const size_t place = first + i;
+      const size_t cache = window > batch ? 0 : i / window;
+      rows.push_back({tokens[place], static_cast<uint32_t>(place % window), &caches[cache]});
+    }
+    forward(engine.model, rows, Phase::kPrefill, should_stop);
+    ++engine.steps;
+  }
+  engine.tokens += tokens.size();
+  engine.step_ns += ns_since(start);
 }
 
 uint32_t Session::num_rows() const noexcept {

@@ -117,6 +117,8 @@ NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert
   job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
                hidden_place(first, ready.id.expert, ffn.width);
   job.out = work.expert_out + size_t{first} * step.spec.width;
+  job.computes_hidden = ready.part != ExpertPart::kDown;
+  job.computes_down = ready.part != ExpertPart::kHidden;
   if (!ready.regrouped) {
     job.regrouper = &supply.regrouper;
   }
@@ -150,6 +152,36 @@ void scale_inputs(StepContext& step) {
   work.scaled_rows.set(work.scaled_input, num_routed, width);
 }
 
+// Shows the experts that were just computed to the step's observer.
+void observe(const StepContext& step, uint32_t layer, std::span<const ReadyExpert> ready) {
+  Workspace& work = step.work;
+  const size_t used = step.spec.router.num_used;
+  const bool scaled = step.spec.router.weight_before_ffn;
+  std::vector<ObservedExpert> experts;
+  std::vector<float> weights;
+  weights.reserve(step.rows.size() * used);  // the spans below stay valid
+  for (const ReadyExpert& one : ready) {
+    if (!has_rows(work, one)) continue;
+    const uint32_t first = work.first_of_expert[one.id.expert];
+    const uint32_t end = work.first_of_expert[one.id.expert + 1];
+    for (uint32_t place = first; place < end; ++place) {
+      const auto* ranks = work.routed.data() + work.expert_rows[place] * used;
+      const auto* chosen = std::find_if(ranks, ranks + used - 1, [&](const RoutedExpert& routed) {
+        return routed.expert == one.id.expert;
+      });
+      weights.push_back(chosen->weight);
+    }
+    ObservedExpert expert;
+    expert.expert = one.id.expert;
+    expert.network = network_of(step.weights.layer(layer), one);
+    expert.x = scaled ? &work.scaled_rows : &work.width_rows;
+    expert.token_index = {(scaled ? work.own_index : work.expert_rows).data() + first, end - first};
+    expert.output_weights = {weights.data() + weights.size() - (end - first), end - first};
+    experts.push_back(expert);
+  }
+  step.observer->observe_experts(layer, step.compute, experts);
+}
+
 // branch += sum over ranks, in rank order, whatever the order in which the experts arrived.
 void add_experts(StepContext& step) {
   Workspace& work = step.work;
@@ -179,13 +211,17 @@ void dense_ffn(StepContext& step, uint32_t layer) {
   compute_networks(step, {&job, 1});
 }
 
-void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts) {
-  std::vector<ExpertDemand> all(num_experts);
-  for (uint32_t expert = 0; expert < num_experts; ++expert) all[expert].expert = expert;
-  auto request = store.request(layer, all);
+void visit_experts(const ExpertSupply& supply, uint32_t layer, uint32_t first, uint32_t count,
+                   const std::function<void(const ReadyExpert&)>& visit) {
+  std::vector<ExpertDemand> wanted(count);
+  for (uint32_t i = 0; i < count; ++i) wanted[i].expert = first + i;
+  auto request = supply.store.request(layer, wanted);
   std::span<const ReadyExpert> ready = request.next(Wait::kAtLeastOne);
   for (; !ready.empty(); ready = request.next(Wait::kAtLeastOne)) {
-    for (const ReadyExpert& expert : ready) regroup_expert(expert, store, regrouper);
+    for (const ReadyExpert& expert : ready) {
+      regroup_expert(expert, supply.store, supply.regrouper);
+      visit(expert);
+    }
   }
 }
 
@@ -198,6 +234,10 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   group_by_expert(step, supply.whole_layers);
   auto request = supply.store.request(layer, work.needed_experts);
   record_routing(step, layer, supply.store);
+  if (step.observer != nullptr) {
+    step.observer->observe_routing(
+        layer, {work.routed.data(), step.rows.size() * step.spec.router.num_used});
+  }
   if (supply.whole_layers) {
     announce_next_layer(step, layer, supply.store);
   } else {
@@ -211,7 +251,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   size_t missing = work.needed_experts.size();
   do {
     for (const ReadyExpert& expert : ready) {
-      --missing;
+      if (expert.part != ExpertPart::kHidden) --missing;
       if (has_rows(work, expert)) work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
     {
@@ -221,6 +261,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
     for (const ReadyExpert& expert : ready) {
       if (has_rows(work, expert)) supply.store.mark_regrouped(expert.id);
     }
+    if (step.observer != nullptr) observe(step, layer, ready);
     work.jobs.clear();
     ready = request.next(Wait::kAtLeastOne);
   } while (!ready.empty());
@@ -230,6 +271,9 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
     weigh_shared(step, weights);
   }
   add_experts(step);
+  if (step.observer != nullptr) {
+    step.observer->observe_branch(layer, step.rows.size(), work.branch, work.x);
+  }
 }
 
 }  // namespace edgemoe

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "experts/expert_store.h"
 #include "model/cache_routing.h"
@@ -28,7 +29,9 @@ struct ExpertSupply {
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.
 void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply);
 
-// Makes the experts of a layer resident, as far as the store's pool holds them. Errors: kIo.
-void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts);
+// Reads experts [first, first + count) of a layer and shows each to `visit`, in the in-memory
+// layout, in the order in which they arrive. Errors: kIo.
+void visit_experts(const ExpertSupply& supply, uint32_t layer, uint32_t first, uint32_t count,
+                   const std::function<void(const ReadyExpert&)>& visit);
 
 }  // namespace edgemoe

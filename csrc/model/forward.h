@@ -29,6 +29,7 @@ struct Model {
   const RouteScript* script = nullptr;    // of benchmarks; else null
   EventTrace* trace = nullptr;            // null: nothing is recorded
   CacheRouting* cache_routing = nullptr;  // of decode; null: routers have their way
+  ExpertObserver* observer = nullptr;     // null: nobody looks
 };
 
 // Evaluates the rows, of that phase; the residual stream after the last layer stays in work.x. Asks

@@ -159,13 +159,16 @@ const NetworkJob& job_of(std::span<const NetworkJob> jobs, size_t item) {
 }
 
 void compute_hidden(const StepContext& step, std::span<NetworkJob> jobs) {
-  const auto rows_of = [](const NetworkJob& job) { return job.network.gate.rows; };
+  const auto rows_of = [](const NetworkJob& job) -> size_t {
+    return job.computes_hidden ? job.network.gate.rows : 0;
+  };
   const auto block_of = [](const NetworkJob& job) {
     return std::max<size_t>(kItemRowsMultiple,
                             activation_block(traits(job.network.down.type).activations));
   };
   size_t total = 0;
   for (const NetworkJob& job : jobs) total += rows_of(job);
+  if (total == 0) return;
   const size_t rows = std::min(step.compute.rows_per_item(total), kMaxItemRows);
   const size_t items = cut(jobs, rows, rows_of, block_of);
   step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
@@ -175,10 +178,13 @@ void compute_hidden(const StepContext& step, std::span<NetworkJob> jobs) {
 }
 
 void compute_down(const StepContext& step, std::span<NetworkJob> jobs) {
-  const auto rows_of = [](const NetworkJob& job) { return job.network.down.rows; };
+  const auto rows_of = [](const NetworkJob& job) -> size_t {
+    return job.computes_down ? job.network.down.rows : 0;
+  };
   const auto block_of = [](const NetworkJob&) { return kItemRowsMultiple; };
   size_t total = 0;
   for (const NetworkJob& job : jobs) total += rows_of(job);
+  if (total == 0) return;
   const size_t items = cut(jobs, step.compute.rows_per_item(total), rows_of, block_of);
   step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
     const NetworkJob& job = job_of(jobs, item);

@@ -26,6 +26,10 @@ struct GatedNetwork {
 // A network and the rows that it computes.
 struct NetworkJob {
   GatedNetwork network;
+  // Of a network whose matrices arrive one after another, a job each for the part that is there:
+  // the rows between gate, up and down stay in `hidden` from the first to the second.
+  bool computes_hidden = true;
+  bool computes_down = true;
   ActivationRows* x = nullptr;
   const uint32_t* token_index = nullptr;  // rows of x; null: the first ones
   size_t num_rows = 0;

@@ -65,14 +65,29 @@ uint64_t KvCache::bytes(const ModelSpec& spec, uint32_t context, kernels::KvType
 KvCache::KvCache(const ModelSpec& spec, uint32_t context, kernels::KvType type)
     : type_(type), context_(context) {
   buffer_ = AlignedBuffer(place(spec, context, type, layers_));
+  data_ = buffer_.data();
+}
+
+KvCache KvCache::part(uint32_t first, uint32_t context) const {
+  EM_CHECK(first <= context_ && context <= context_ - first);
+  KvCache part;
+  part.type_ = type_;
+  part.context_ = context;
+  part.layers_ = layers_;
+  part.data_ = data_;
+  for (Layer& layer : part.layers_) {
+    layer.keys += first * layer.key_stride;
+    layer.values += first * layer.value_stride;
+  }
+  return part;
 }
 
 std::byte* KvCache::keys(uint32_t layer, uint32_t kv_head) noexcept {
-  return buffer_.data() + layers_[layer].keys + kv_head * layers_[layer].key_row;
+  return data_ + layers_[layer].keys + kv_head * layers_[layer].key_row;
 }
 
 std::byte* KvCache::values(uint32_t layer, uint32_t kv_head) noexcept {
-  return buffer_.data() + layers_[layer].values + kv_head * layers_[layer].value_row;
+  return data_ + layers_[layer].values + kv_head * layers_[layer].value_row;
 }
 
 }  // namespace edgemoe

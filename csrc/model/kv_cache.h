@@ -33,6 +33,9 @@ class KvCache {
   // Errors: kArgument when kQ8_0 meets a head size that is not a multiple of 32; kBudget.
   KvCache(const ModelSpec& spec, uint32_t context, kernels::KvType type);
 
+  // Positions [first, first + context) as a cache of their own, in this one's memory.
+  KvCache part(uint32_t first, uint32_t context) const;
+
   kernels::KvType type() const noexcept { return type_; }
   uint32_t context() const noexcept { return context_; }
 
@@ -54,10 +57,13 @@ class KvCache {
   static uint64_t place(const ModelSpec& spec, uint32_t context, kernels::KvType type,
                         std::vector<Layer>& layers);
 
-  kernels::KvType type_;
-  uint32_t context_;
+  KvCache() = default;
+
+  kernels::KvType type_ = kernels::KvType::kF16;
+  uint32_t context_ = 0;
   std::vector<Layer> layers_;
   AlignedBuffer buffer_;
+  std::byte* data_ = nullptr;  // buffer_, or the memory of the cache that this is a part of
 };
 
 }  // namespace edgemoe

@@ -7,6 +7,7 @@
 
 #include "experts/event_trace.h"
 #include "model/compute.h"
+#include "model/expert_observer.h"
 #include "model/kv_cache.h"
 #include "model/model_spec.h"
 #include "model/model_weights.h"
@@ -34,6 +35,7 @@ struct StepContext {
   std::span<const StepRow> rows;
   const RouteScript* script = nullptr;  // routes in place of the router
   EventTrace* trace = nullptr;          // null: nothing is recorded
+  ExpertObserver* observer = nullptr;   // null: nobody looks
 };
 
 }  // namespace edgemoe

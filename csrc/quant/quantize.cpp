@@ -28,6 +28,14 @@ const Levels& levels() noexcept {
   return found;
 }
 
+}  // namespace
+
+const QuantizerTable& quantizers() noexcept {
+  return levels().tables[levels().count - 1];
+}
+
+namespace {
+
 bool is_float(QuantType type) noexcept {
   return traits(type).block_elements == 1;
 }

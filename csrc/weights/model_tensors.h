@@ -86,6 +86,7 @@ struct LayerTensors {
 struct ModelTensors {
   std::array<BoundTensor, kNumTensorRoles> model;
   std::vector<LayerTensors> layers;
+  bool experts_regrouped = false;  // in the file already (packed_container.h)
   const BoundTensor& operator[](TensorRole role) const noexcept {
     return model[static_cast<size_t>(role)];
   }

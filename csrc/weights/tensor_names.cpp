@@ -166,6 +166,38 @@ std::optional<TensorMeaning> meaning_of(std::string_view name) {
   return meaning;
 }
 
+namespace {
+
+std::string_view stem_of(ExpertMatrix matrix) noexcept {
+  for (const ExpertName& entry : kExpertNames) {
+    if (entry.matrix == matrix && !entry.fused_gate_up) return entry.stem;
+  }
+  return {};
+}
+
+std::string expert_stem(uint32_t layer, ExpertMatrix matrix) {
+  return std::string(kLayerPrefix) + std::to_string(layer) + '.' + std::string(stem_of(matrix));
+}
+
+}  // namespace
+
+std::string expert_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert) {
+  return expert_stem(layer, matrix) + '.' + std::to_string(expert) + std::string(kWeightSuffix);
+}
+
+std::string expert_stack_name(uint32_t layer, ExpertMatrix matrix) {
+  return expert_stem(layer, matrix) + "_exps" + std::string(kWeightSuffix);
+}
+
+std::string half_of_fused_name(std::string_view name, ExpertMatrix matrix) {
+  constexpr std::string_view kFusedStem = kExpertNames[0].stem;
+  static_assert(kExpertNames[0].fused_gate_up);
+  std::string half(name);
+  const size_t at = half.find(kFusedStem);
+  if (at != std::string::npos) half.replace(at, kFusedStem.size(), stem_of(matrix));
+  return half;
+}
+
 std::string_view role_name(TensorRole role) noexcept {
   for (const RoleName& entry : kLayerNames) {
     if (entry.role == role) return entry.name;

@@ -151,6 +151,11 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             "--batch", type=click.IntRange(0), default=0, help="Rows of a prefill step; 0: chosen."
         ),
         click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
+        click.option(
+            "--verify",
+            is_flag=True,
+            help="Compare what is read of a packed file with its checksums; inspect reads it all.",
+        ),
         click.option("--io", type=IoBackend(), default="auto", show_default=True),
         click.option(
             "--mode",

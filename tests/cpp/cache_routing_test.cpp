@@ -16,7 +16,7 @@ constexpr uint64_t kExpertBytes = 4096;
 
 ExpertLayout make_layout() {
   ExpertTensor tensor;
-  tensor.type = QuantType::kF32;
+  tensor.types.assign(kExperts, QuantType::kF32);
   tensor.rows = 32;
   tensor.columns = 32;
   tensor.shards.assign(kExperts, 0);

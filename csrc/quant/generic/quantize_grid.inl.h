@@ -201,32 +201,39 @@ inline Floats least_errors(const Tile<Type::kSubs>& tile, const typename Type::S
   return total;
 }
 
-// The entries with those errors, at [slot * kSubs + sub-block] of `found`, and the errors.
+// The entries with the least error of one slot, [kLanes], and the errors.
+template <class Type>
+inline Floats find_slot(const Tile<Type::kSubs>& tile, const typename Type::Search& grid,
+                        size_t slot, size_t first, Floats scale, uint16_t* found) noexcept {
+  HalfErrors<Type> errors;
+  slot_errors<Type>(tile, slot, first, scale, errors);
+  Floats least = splat(3e38f);
+  Floats least_first{};
+  Integers which{};
+  for (size_t r = 0; r < grid.num_runs; ++r) {
+    const GridRun& run = grid.runs[r];
+    const Floats of_run = least_of_run<Type>(grid, run, errors);
+    const Floats error = errors.second[run.second] + of_run;
+    const Integers less = error < least;
+    least = less ? error : least;
+    least_first = less ? of_run : least_first;
+    which = less ? Integers{} + static_cast<int32_t>(r) : which;
+  }
+  for (size_t l = 0; l < kLanes; ++l) {
+    size_t at = grid.runs[which[l]].begin;
+    while (errors.first[grid.first[at]][l] != least_first[l]) ++at;
+    found[l] = grid.number[at];
+  }
+  return least;
+}
+
+// The entries of all slots, at [slot * kSubs + sub-block] of `found`, and their errors.
 template <class Type>
 inline Floats find_entries(const Tile<Type::kSubs>& tile, const typename Type::Search& grid,
                            size_t first, Floats scale, uint16_t* found) noexcept {
-  HalfErrors<Type> errors;
   Floats total{};
   for (size_t slot = 0; slot < Type::kSlots; ++slot) {
-    slot_errors<Type>(tile, slot, first, scale, errors);
-    Floats least = splat(3e38f);
-    Floats least_first{};
-    Integers which{};
-    for (size_t r = 0; r < grid.num_runs; ++r) {
-      const GridRun& run = grid.runs[r];
-      const Floats of_run = least_of_run<Type>(grid, run, errors);
-      const Floats error = errors.second[run.second] + of_run;
-      const Integers less = error < least;
-      least = less ? error : least;
-      least_first = less ? of_run : least_first;
-      which = less ? Integers{} + static_cast<int32_t>(r) : which;
-    }
-    total += least;
-    for (size_t l = 0; l < kLanes; ++l) {
-      size_t at = grid.runs[which[l]].begin;
-      while (errors.first[grid.first[at]][l] != least_first[l]) ++at;
-      found[slot * Type::kSubs + first + l] = grid.number[at];
-    }
+    total += find_slot<Type>(tile, grid, slot, first, scale, found + slot * Type::kSubs + first);
   }
   return total;
 }
