@@ -13,7 +13,7 @@ void reads_command(Arguments& arguments, JsonWriter& json) {
   probe.seconds = static_cast<double>(arguments.number("seconds", 2, 3600));
   probe.depth = reader.depth;
   arguments.refuse_unknown();
-  const File file(arguments.file(), access_for_backend(reader.backend));
+  const File file = open_for_backend(arguments.file(), reader.backend);
   const DeviceSpeed speed = measure_device(file, reader, probe);
   json.field("gigabytes_per_second", speed.bytes_per_second * 1e-9);
   json.field("reads_per_second", speed.reads_per_second);

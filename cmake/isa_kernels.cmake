@@ -1,7 +1,11 @@
 # One object per instruction-set level, built with that level's flags and nothing else.
 # A level is one line here, one file, and one line in csrc/kernels/dispatch.cpp.
 function(edgemoe_isa_kernel target source)
-  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  set(flags ${ARGN})
+  if(EDGEMOE_ZIG)  # takes instruction sets of ARM with a CPU only
+    list(TRANSFORM flags REPLACE "-march=armv8.2-a" "-mcpu=generic")
+  endif()
+  set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${flags}")
   target_sources(${target} PRIVATE ${source})
 endfunction()
 

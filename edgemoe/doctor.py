@@ -7,14 +7,18 @@ import platform
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from edgemoe import __version__, _core
+from edgemoe.demo import DEMO_PROMPT, demo_path
 from edgemoe.errors import EdgemoeError
+from edgemoe.model import Model
 
 _PROBE_BYTES = 64 << 20
 _READ_BYTES = 1 << 20
 _SECONDS = 1.0
+_DEMO_TOKENS = 64
 
 
 @contextmanager
@@ -48,6 +52,26 @@ def _storage(path: str) -> dict[str, Any]:
     return report
 
 
+def _board() -> str:
+    """What the firmware calls the board; empty where it says nothing (most PCs)."""
+    try:
+        return Path("/proc/device-tree/model").read_text(encoding="utf-8").rstrip("\0\n")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def time_demo() -> dict[str, float]:
+    """Tokens per second of the demo model, with all experts in memory and with the least memory."""
+    speeds = {}
+    for memory in ("auto", "min"):
+        with Model.load(str(demo_path()), memory=memory, cache_folder="none") as model:
+            run = model.generate(DEMO_PROMPT, max_tokens=_DEMO_TOKENS, temperature=0)
+            for _ in run:
+                pass
+            speeds[memory] = (len(run.tokens) - 1) / run.seconds
+    return speeds
+
+
 def examine(path: str | None = None) -> dict[str, Any]:
     """Facts about CPU, memory and storage; `path` names a file on the device to measure.
 
@@ -60,7 +84,9 @@ def examine(path: str | None = None) -> dict[str, Any]:
     report: dict[str, Any] = {
         "version": __version__,
         "machine": platform.machine(),
+        "board": _board(),
         "kernel": platform.release(),
+        "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
         "cpus": _core.cpus(),
         "levels": _core.levels(),

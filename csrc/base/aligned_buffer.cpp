@@ -19,18 +19,38 @@ namespace {
 constexpr size_t kWorthLargePages = 8 * kMiB;
 constexpr size_t kLargePageBytes = 2 * kMiB;
 
+size_t page_bytes() noexcept {
+  return static_cast<size_t>(sysconf(_SC_PAGESIZE));
+}
+
+// Pages from a multiple of kAlignment on, which the system's own need not be: what is mapped too
+// much goes back. Null when the system refuses.
+std::byte* map_aligned(size_t bytes, int flags) noexcept {
+  const size_t mapped = align_up(bytes, page_bytes());
+  const size_t spare =
+      AlignedBuffer::kAlignment - std::min(page_bytes(), AlignedBuffer::kAlignment);
+  void* pages = mmap(nullptr, mapped + spare, PROT_READ | PROT_WRITE, flags, -1, 0);
+  if (pages == MAP_FAILED) return nullptr;
+  const auto address = reinterpret_cast<uintptr_t>(pages);
+  const size_t lead = align_up(address, AlignedBuffer::kAlignment) - address;
+  auto* first = static_cast<std::byte*>(pages) + lead;
+  if (lead > 0) munmap(pages, lead);
+  if (spare > lead) munmap(first + mapped, spare - lead);
+  return first;
+}
+
 }  // namespace
 
 AlignedBuffer::AlignedBuffer(size_t bytes, Promise promise) : bytes_(bytes) {
   if (bytes == 0) return;
   const int uncounted = promise == Promise::kNotNeeded ? MAP_NORESERVE : 0;
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | uncounted;
-  void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-  if (pages == MAP_FAILED) {
+  std::byte* pages = map_aligned(bytes, flags);
+  if (pages == nullptr) {
     throw Error(ErrorCode::kBudget, "the system refused " + format_bytes(bytes) +
                                         " of memory; give a smaller --memory");
   }
-  data_ = static_cast<std::byte*>(pages);
+  data_ = pages;
   if (bytes >= kWorthLargePages) madvise(pages, bytes, MADV_HUGEPAGE);
 }
 
@@ -45,8 +65,7 @@ bool AlignedBuffer::addresses_are_free() {
 
 void AlignedBuffer::limit_to(size_t bytes) noexcept {
   if (data_ == nullptr) return;
-  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t kept = align_up(bytes, page);
+  const size_t kept = align_up(bytes, page_bytes());
   if (bytes_ >= kWorthLargePages) {
     // A large page must not reach over the limit, neither at a first touch nor when the system puts
     // small ones together later.

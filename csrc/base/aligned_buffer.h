@@ -1,4 +1,4 @@
-// The only allocator of large memory: anonymous pages, aligned for direct I/O, returned on
+// The only allocator of large memory: anonymous pages, aligned for every direct I/O, returned on
 // destruction. Owners report `bytes()` to the memory plan.
 #pragma once
 
@@ -11,6 +11,9 @@ namespace edgemoe {
 
 class AlignedBuffer {
  public:
+  // Of the first byte: the coarsest that direct I/O asks for.
+  static constexpr size_t kAlignment = 65536;
+
   AlignedBuffer() = default;
   // Zero-filled pages, not yet backed by memory. Errors: kBudget when the system refuses.
   explicit AlignedBuffer(size_t bytes) : AlignedBuffer(bytes, Promise::kNeeded) {}

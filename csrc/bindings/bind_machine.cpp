@@ -38,7 +38,7 @@ py::dict memory() {
 }
 
 py::dict file_access(const std::string& path, const std::string& io) {
-  const File file(path, access_for_backend(io));
+  const File file = open_for_backend(path, io);
   py::dict dict;
   dict["direct"] = file.access() == FileAccess::kDirect;
   dict["alignment"] = file.alignment();
@@ -51,7 +51,7 @@ double device_speed(const std::string& path, const std::string& io, uint64_t rea
                     double seconds) {
   ReaderOptions reader;
   reader.backend = io;
-  const File file(path, access_for_backend(io));
+  const File file = open_for_backend(path, io);
   DeviceProbe probe;
   probe.read_bytes = read_bytes;
   probe.seconds = seconds;

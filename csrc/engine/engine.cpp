@@ -21,8 +21,9 @@ namespace {
 
 std::vector<File> open_files(const GgufFile& gguf, const ReaderOptions& reader) {
   std::vector<File> files;
-  const FileAccess access = access_for_backend(reader.backend);
-  for (const std::string& path : gguf.paths()) files.emplace_back(path, access);
+  for (const std::string& path : gguf.paths()) {
+    files.push_back(open_for_backend(path, reader.backend));
+  }
   return files;
 }
 

@@ -142,14 +142,14 @@ uint32_t expert_shard(const ModelFile& file) {
 }
 
 uint64_t expert_read_bytes(const ModelFile& file, const File& shard) {
-  return std::clamp<uint64_t>(align_up(first_range(file).bytes, 4096), 4096,
-                              std::min(ReadQueue::kMaxReadBytes, shard.size()));
+  return std::min({align_up(first_range(file).bytes, shard.alignment()), ReadQueue::kMaxReadBytes,
+                   shard.size()});
 }
 
 double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
                             uint64_t memory_bytes) {
   if (!file.spec().is_moe()) return 0;
-  const File shard(file.gguf().paths()[expert_shard(file)], access_for_backend(reader.backend));
+  const File shard = open_for_backend(file.gguf().paths()[expert_shard(file)], reader.backend);
   DeviceProbe probe;
   probe.memory_bytes = memory_bytes;
   probe.read_bytes = expert_read_bytes(file, shard);

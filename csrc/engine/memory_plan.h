@@ -9,7 +9,8 @@
 
 namespace edgemoe {
 
-// Slots are planned for the largest direct-I/O alignment in use; a finer device wastes nothing.
+// Slots are planned for the usual direct-I/O alignment, or a coarser one where a file asks for it;
+// a finer device wastes nothing.
 inline constexpr uint64_t kAssumedAlignment = 4096;
 
 struct MemoryPlan {

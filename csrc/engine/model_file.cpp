@@ -36,6 +36,15 @@ size_t longest_row_bytes(const GgufFile& file) {
   return longest;
 }
 
+uint64_t planned_alignment(const GgufFile& gguf, const EngineOptions& options) {
+  uint64_t alignment = kAssumedAlignment;
+  for (const std::string& path : gguf.paths()) {
+    const File file = open_for_backend(path, options.reader.backend);
+    alignment = std::max<uint64_t>(alignment, file.alignment());
+  }
+  return alignment;
+}
+
 class Planner {
  public:
   Planner(const GgufFile& gguf, const ModelSpec& spec, const ModelTensors& tensors,
@@ -51,7 +60,7 @@ class Planner {
     plan_.predictor = choice.predictor;
     plan_.learned_bytes = Popularity::bytes(size_t{spec.num_layers} * spec.router.num_experts) +
                           (choice.learned ? LearnedRouting::bytes(*choice.learned) : 0);
-    const ExpertLayout layout = expert_layout(spec, tensors, kAssumedAlignment);
+    const ExpertLayout layout = expert_layout(spec, tensors, planned_alignment(gguf, options));
     const auto bounds = [&](Mode mode) {
       return pool_bounds(mode, layout, spec.router.num_used, options.look_ahead);
     };

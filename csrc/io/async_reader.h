@@ -58,6 +58,10 @@ struct ReaderOptions {
 // Errors: kArgument for an unknown name, listing the known ones.
 FileAccess access_for_backend(std::string_view backend);
 
+// Opens a file for that backend; with the alignment that a simulated device asks for.
+// Errors: as above and as File.
+File open_for_backend(const std::string& path, std::string_view backend);
+
 // Why io_uring cannot be used here; empty when it can. The first call probes with a real read of
 // `probe_file`; its outcome holds for the process.
 std::string uring_unavailable_reason(const File& probe_file);

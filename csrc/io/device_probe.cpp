@@ -22,11 +22,12 @@ double seconds_since(Clock::time_point start) {
 
 DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
                            const DeviceProbe& probe) {
-  const uint64_t bytes = align_down(probe.read_bytes, 4096);
+  const uint64_t bytes = align_down(probe.read_bytes, file.alignment());
   if (bytes == 0 || bytes > file.size()) {
     throw Error(ErrorCode::kArgument, file.path() + ": reads of " +
                                           std::to_string(probe.read_bytes) +
-                                          " bytes do not fit the file; at least 4096 are needed");
+                                          " bytes do not fit the file; at least " +
+                                          std::to_string(file.alignment()) + " are needed");
   }
   auto reader = make_reader(options, file);
   const uint64_t in_flight = std::max<uint64_t>(probe.memory_bytes / bytes, 1);
@@ -61,14 +62,14 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
 namespace {
 
 constexpr uint64_t kLeastInFlight = 1 * kMiB;
-constexpr int kDoublings = 5;
+constexpr size_t kDoublings = 5;
 
 // The least of the row that reaches most of the best rate.
 uint64_t enough_in_flight(const File& file, const ReaderOptions& reader, DeviceProbe probe) {
   constexpr double kEnough = 0.9;
   constexpr double kTooSlow = 10;
   std::array<double, kDoublings + 1> rates{};
-  for (int i = 0; i <= kDoublings; ++i) {
+  for (size_t i = 0; i <= kDoublings; ++i) {
     probe.memory_bytes = std::max(kLeastInFlight << i, probe.read_bytes);
     const Clock::time_point start = Clock::now();
     rates[i] = measure_device(file, reader, probe).bytes_per_second;
@@ -77,7 +78,7 @@ uint64_t enough_in_flight(const File& file, const ReaderOptions& reader, DeviceP
     if (seconds_since(start) > kTooSlow * probe.seconds) break;
   }
   const double best = *std::max_element(rates.begin(), rates.end());
-  int enough = 0;
+  size_t enough = 0;
   while (rates[enough] < kEnough * best) ++enough;
   return std::max(kLeastInFlight << enough, 2 * probe.read_bytes);
 }

@@ -2,7 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+#if defined(__GLIBC__) && __has_include(<linux/stat.h>)
+#include <linux/stat.h>
+#endif
 
 #include <algorithm>
 #include <cerrno>
@@ -17,7 +21,8 @@ namespace edgemoe {
 namespace {
 
 constexpr size_t kBounceBytes = 1u << 20;
-constexpr size_t kAlignmentsToTry[] = {512, 4096, 65536};
+constexpr size_t kLeastAlignment = 512;
+constexpr size_t kCoarsestAlignment = AlignedBuffer::kAlignment;
 
 [[noreturn]] void fail(const std::string& path, const std::string& what) {
   throw Error(ErrorCode::kIo, path + ": " + what);
@@ -43,31 +48,32 @@ ssize_t read_once(int descriptor, std::byte* out, size_t bytes, uint64_t offset)
   return count;
 }
 
-// The alignment that the kernel states (statx, Linux 6.1), or 0.
+// The alignment that the kernel states (statx, Linux 6.1), or 0. By system call: glibc has the
+// function since 2.28.
 size_t stated_alignment(int descriptor) noexcept {
-#ifdef STATX_DIOALIGN
+#if defined(STATX_DIOALIGN) && defined(SYS_statx)
   struct statx status;
   std::memset(&status, 0, sizeof status);
-  if (::statx(descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) != 0) return 0;
+  if (::syscall(SYS_statx, descriptor, "", AT_EMPTY_PATH, STATX_DIOALIGN, &status) != 0) return 0;
   if ((status.stx_mask & STATX_DIOALIGN) == 0) return 0;
   const size_t alignment = std::max(status.stx_dio_mem_align, status.stx_dio_offset_align);
-  return is_power_of_two(alignment) ? std::max<size_t>(alignment, 512) : 0;
+  return is_power_of_two(alignment) ? alignment : 0;
 #else
   static_cast<void>(descriptor);
   return 0;
 #endif
 }
 
-// The smallest alignment with which a direct read really works, or 0: some file systems accept the
-// flag and refuse the reads.
-size_t working_alignment(int descriptor) {
-  AlignedBuffer probe(128 * kKiB);
-  const size_t stated = stated_alignment(descriptor);
-  for (const size_t alignment : kAlignmentsToTry) {
-    if (alignment < stated) continue;
-    // Offset and memory that are multiples of the alignment, and of nothing larger.
-    std::byte* memory = probe.data() + (alignment < 4096 ? alignment : 0);
-    if (read_once(descriptor, memory, alignment, 0) >= 0) return alignment;
+// The smallest alignment, `least` or more, with which a direct read really works, or 0: some file
+// systems accept the flag and refuse the reads.
+size_t working_alignment(int descriptor, size_t least) {
+  AlignedBuffer probe(2 * kCoarsestAlignment);
+  size_t alignment = std::max({kLeastAlignment, stated_alignment(descriptor), least});
+  for (; alignment <= kCoarsestAlignment; alignment *= 2) {
+    // Offset and memory are multiples of the alignment, and of nothing larger.
+    if (read_once(descriptor, probe.data() + alignment, alignment, alignment) >= 0) {
+      return alignment;
+    }
     if (errno != EINVAL) return 0;
   }
   return 0;
@@ -75,7 +81,7 @@ size_t working_alignment(int descriptor) {
 
 }  // namespace
 
-File::File(std::string path, FileAccess access) : path_(std::move(path)) {
+File::File(std::string path, FileAccess access, size_t least_alignment) : path_(std::move(path)) {
   if (path_.find('\0') != std::string::npos) fail(path_.c_str(), "the path contains a NUL");
   descriptor_ = open_for_reading(path_, 0);
   if (descriptor_ < 0) fail(path_, "cannot be opened: " + errno_text(errno));
@@ -91,7 +97,7 @@ File::File(std::string path, FileAccess access) : path_(std::move(path)) {
   device_ = static_cast<uint64_t>(status.st_dev);
   if (access == FileAccess::kDirect) {
     const int direct = open_for_reading(path_, O_DIRECT);
-    const size_t alignment = direct < 0 ? 0 : working_alignment(direct);
+    const size_t alignment = direct < 0 ? 0 : working_alignment(direct, least_alignment);
     if (alignment != 0) {
       ::close(descriptor_);
       descriptor_ = direct;
@@ -109,7 +115,8 @@ File::File(File&& other) noexcept
       size_(other.size_),
       descriptor_(std::exchange(other.descriptor_, -1)),
       access_(other.access_),
-      alignment_(other.alignment_) {}
+      alignment_(other.alignment_),
+      device_(other.device_) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(path_, other.path_);

@@ -15,8 +15,9 @@ enum class FileAccess {
 
 class File {
  public:
-  // Opens a regular file. Errors: kIo naming the path (missing, directory, permission).
-  File(std::string path, FileAccess access);
+  // Opens a regular file; direct reads get at least that alignment, a power of two.
+  // Errors: kIo naming the path (missing, directory, permission).
+  File(std::string path, FileAccess access, size_t least_alignment = 1);
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();

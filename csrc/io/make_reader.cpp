@@ -9,6 +9,7 @@
 #include "io/async_reader.h"
 #include "io/pread_reader.h"
 #include "io/simulated_reader.h"
+#include "io/uring_permission.h"
 #include "io/uring_reader.h"
 
 namespace edgemoe {
@@ -21,7 +22,8 @@ constexpr size_t kMaxDepth = 4096;
 // refuse every read (seccomp, old kernels). Returns the reason, empty when it works.
 std::string try_uring(const File& file) noexcept {
   try {
-    const uint64_t bytes = std::min<uint64_t>(align_up(file.size(), 4096), 64 * kKiB);
+    if (std::string refusal = uring_refusal(); !refusal.empty()) return refusal;
+    const uint64_t bytes = std::min<uint64_t>(align_up(file.size(), file.alignment()), 64 * kKiB);
     AlignedBuffer through_ring(64 * kKiB);
     AlignedBuffer plain(64 * kKiB);
     const auto ring = make_uring_reader(2);
@@ -57,6 +59,12 @@ FileAccess access_for_backend(std::string_view backend) {
   if (known) return FileAccess::kDirect;
   throw Error(ErrorCode::kArgument, "unknown io backend '" + std::string(backend) +
                                         "'; known: auto, uring, pread, buffered");
+}
+
+File open_for_backend(const std::string& path, std::string_view backend) {
+  const FileAccess access = access_for_backend(backend);
+  if (!backend.starts_with(kSimulated)) return File(path, access);
+  return File(path, access, parse_simulated_device(backend.substr(kSimulated.size())).alignment);
 }
 
 std::unique_ptr<AsyncReader> make_reader(const ReaderOptions& options, const File& probe_file) {

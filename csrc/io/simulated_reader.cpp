@@ -8,6 +8,7 @@
 #include <chrono>
 #include <thread>
 
+#include "base/aligned_buffer.h"
 #include "base/error.h"
 #include "base/units.h"
 
@@ -75,12 +76,16 @@ void set_option(std::string_view key, std::string_view value, SimulatedDevice& d
     device.fail_after = count();
   } else if (key == "eio_count") {
     device.fail_count = count();
+  } else if (key == "align") {
+    device.alignment = count();
+    if (is_power_of_two(device.alignment) && device.alignment <= AlignedBuffer::kAlignment) return;
+    throw Error(ErrorCode::kArgument, "simulated device: align is a power of two, 65536 at most");
   } else {
     throw Error(
         ErrorCode::kArgument,
         "simulated device: unknown option '" + std::string(key) +
             "'; known: seed, latency, serial, reorder, short, eintr, eagain, eio, eio_after, "
-            "eio_count");
+            "eio_count, align");
   }
 }
 
@@ -129,7 +134,14 @@ class SimulatedReader final : public AsyncReader {
     Clock::time_point due;
   };
 
+  bool aligned(const ReadRequest& request) const noexcept {
+    if (request.file->access() == FileAccess::kBuffered) return true;
+    const auto address = reinterpret_cast<uintptr_t>(request.destination);
+    return (request.offset | request.bytes | address) % device_.alignment == 0;
+  }
+
   int64_t carry_out(const ReadRequest& request) noexcept {
+    if (!aligned(request)) return -EINVAL;
     if (random_.happens(device_.interrupted)) return -EINTR;
     if (random_.happens(device_.busy)) return -EAGAIN;
     const bool failing_now = served_ >= device_.fail_after && failed_ < device_.fail_count;

@@ -20,10 +20,11 @@ struct SimulatedDevice {
   double failing = 0;                  // share that fail with EIO
   uint64_t fail_after = ~uint64_t{0};  // reads that succeed before the next ones fail with EIO
   uint64_t fail_count = ~uint64_t{0};  // how many do
+  uint64_t alignment = 1;  // direct reads that are not aligned to it in every way fail with EINVAL
 };
 
 // "seed=1,latency=200,serial=1,reorder=1,short=0.1,eintr=0.1,eagain=0.1,eio=0.01,eio_after=100,
-// eio_count=2", in one line;
+// eio_count=2,align=65536", in one line;
 // latency in microseconds. Errors: kArgument naming the key or value that is wrong.
 SimulatedDevice parse_simulated_device(std::string_view options);
 

@@ -7,16 +7,18 @@ from typing import Any
 
 import click
 
-from edgemoe.doctor import examine
+from edgemoe.doctor import examine, time_demo
 from edgemoe.sizes import format_size
 
 
 def _print(report: dict[str, Any]) -> None:
     memory, storage = report["memory"], report["storage"]
     limit = memory["group_limit_bytes"]
+    group = f" ({memory['group_path']})" if memory["group_path"] else ""
+    board = f" ({report['board']})" if report["board"] else ""
     print(
-        f"edgemoe {report['version']}, Python {report['python']}, "
-        f"{report['machine']}, Linux {report['kernel']}"
+        f"edgemoe {report['version']}, Python {report['python']}, {report['libc']}, "
+        f"{report['machine']}{board}, Linux {report['kernel']}"
     )
     print(
         f"CPU: {report['cpus']} usable, level {report['level'] or 'none'} "
@@ -27,11 +29,11 @@ def _print(report: dict[str, Any]) -> None:
     print(
         f"memory: {format_size(memory['available_bytes'])} available, "
         f"pages of {format_size(report['page_bytes'])}, control group "
-        + (f"allows {format_size(limit)} ({memory['group_path']})" if limit else "sets no limit")
+        + (f"allows {format_size(limit)}{group}" if limit else "sets no limit")
     )
     print(f"automatic budget: {format_size(memory['automatic_budget_bytes'])}")
     print(
-        f"storage: {storage['path']}: direct reads "
+        f"storage{storage['path'] and ': '}{storage['path']}: direct reads "
         + (
             f"work, alignment {storage['alignment']}"
             if storage["direct_io"]
@@ -44,15 +46,21 @@ def _print(report: dict[str, Any]) -> None:
     )
     for backend, speed in storage["bytes_per_second"].items():
         print(f"  {backend}: {format_size(speed)}/s")
+    for budget, speed in report.get("demo_tokens_per_second", {}).items():
+        print(f"demo model, memory {budget}: {speed:.0f} tokens/s")
 
 
 @click.command()
 @click.argument("file", required=False, type=click.Path())
+@click.option("--report", is_flag=True, help="For a bug report: with a benchmark, without paths.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
-def doctor(file: str | None, as_json: bool) -> None:
+def doctor(file: str | None, report: bool, as_json: bool) -> None:
     """Examine CPU, memory, io_uring and storage; FILE names a file on the device to measure."""
-    report = examine(file)
+    found = examine(file)
+    if report:
+        found["demo_tokens_per_second"] = time_demo()
+        found["memory"]["group_path"] = found["storage"]["path"] = ""  # may hold names
     if as_json:
-        print(json.dumps(report))
+        print(json.dumps(found))
     else:
-        _print(report)
+        _print(found)

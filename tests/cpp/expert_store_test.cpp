@@ -67,7 +67,7 @@ class Fixture {
  public:
   explicit Fixture(const std::string& backend, double slots = 100, ExpertStoreOptions options = {})
       : temporary_(kFileBytes), backend_(backend) {
-    files_.emplace_back(temporary_.path(), access_for_backend(backend));
+    files_.push_back(open_for_backend(temporary_.path(), backend));
     ExpertLayout layout(tensors(), kExperts, files_[0].alignment());
     options.pool_bytes =
         static_cast<uint64_t>(slots * static_cast<double>(layout.max_slot_bytes()));
@@ -117,7 +117,7 @@ const std::vector<uint32_t> kAll = {0, 1, 2, 3, 4, 5, 6, 7};
 const std::set<uint32_t> kAllSet(kAll.begin(), kAll.end());
 
 TEST("a layout gives each matrix its place, and windows of a slot do not overlap") {
-  for (const uint64_t alignment : {1u, 512u, 4096u}) {
+  for (const uint64_t alignment : {1u, 512u, 4096u, 16384u, 65536u}) {
     const ExpertLayout layout(tensors(), kExperts, alignment);
     for (uint32_t layer = 0; layer < kLayers; ++layer) {
       for (uint32_t expert = 0; expert < kExperts; ++expert) {
@@ -153,7 +153,8 @@ TEST("ranges of an expert come in the order of use, whatever order the file has"
 TEST("experts arrive with the bytes of the file, from every kind of device") {
   for (const std::string backend :
        {"auto", "pread", "buffered", "simulated:seed=2,reorder=1,short=0.4,eintr=0.2,eagain=0.1",
-        "simulated:seed=3,latency=200,reorder=1"}) {
+        "simulated:seed=3,latency=200,reorder=1", "simulated:seed=6,align=16384,short=0.2",
+        "simulated:seed=7,align=65536,short=0.2"}) {
     for (const double slots : {2.0, 3.5, 100.0}) {
       Fixture fixture(backend, slots);
       for (int round = 0; round < 3; ++round) {

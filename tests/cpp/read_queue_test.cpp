@@ -29,7 +29,9 @@ std::vector<std::string> backends(const File& file) {
                                     "buffered",
                                     "simulated:seed=1,reorder=1",
                                     "simulated:short=0.5,eintr=0.2,eagain=0.2,reorder=1",
-                                    "simulated:seed=9,latency=50,reorder=1"};
+                                    "simulated:seed=9,latency=50,reorder=1",
+                                    "simulated:align=16384,short=0.3,reorder=1",
+                                    "simulated:align=65536,short=0.3,reorder=1"};
   if (uring_unavailable_reason(file).empty()) names.emplace_back("uring");
   return names;
 }
@@ -68,7 +70,7 @@ TEST("every backend brings every range whole, more of them than its depth") {
   std::vector<Wanted> ranges = {{0, 9'000'000}, {1, 1}, {8'999'999, 1}, {4095, 2}, {77, 5'000'000}};
   for (uint64_t i = 0; i < 40; ++i) ranges.push_back({i * 200'003, 30'000 + i});
   for (const std::string& backend : backends(probe)) {
-    const File file(temporary.path(), access_for_backend(backend));
+    const File file = open_for_backend(temporary.path(), backend);
     for (const auto& [tag, error] : read_all(file, temporary, backend, ranges)) {
       CHECK_EQUAL(error, 0);
     }
@@ -102,7 +104,7 @@ TEST("a queue that is dropped waits for its reads") {
   const TemporaryFile temporary(4'000'000);
   const File probe(temporary.path(), FileAccess::kDirect);
   for (const std::string& backend : backends(probe)) {
-    const File file(temporary.path(), access_for_backend(backend));
+    const File file = open_for_backend(temporary.path(), backend);
     AlignedBuffer memory(4'100'000);
     ReadQueue queue(make_reader(with_backend(backend, 2), file));
     for (uint64_t i = 0; i < 20; ++i) {

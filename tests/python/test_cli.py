@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -130,6 +131,13 @@ def test_doctor_reports(edgemoe: Run, demo: str) -> None:
     report = as_json(edgemoe, "doctor", demo, "--json")
     assert report["levels"][0] == "scalar"
     assert report["storage"]["bytes_per_second"]["pread"] > 0
+
+
+def test_doctor_reports_without_paths_and_names(edgemoe: Run, demo: str) -> None:
+    text = edgemoe("doctor", demo, "--report").stdout.decode()
+    assert "demo model, memory min:" in text
+    for word in (demo, str(Path(demo).parent), os.uname().nodename, os.path.expanduser("~")):
+        assert len(word) < 3 or word not in text
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -161,6 +161,11 @@ def test_a_device_that_reorders_and_falters(demo: str, expected: str, seed: int)
     assert digest(demo, memory="min", io=io) == expected
 
 
+@pytest.mark.parametrize("kib", [16, 64])
+def test_a_device_with_coarse_alignment(demo: str, expected: str, kib: int) -> None:
+    assert digest(demo, memory="min", io=f"simulated:align={kib * 1024}") == expected
+
+
 @pytest.mark.parametrize("preload", ["none", "always"])
 def test_a_device_that_brings_one_matrix_after_another(
     demo: str, expected: str, preload: str

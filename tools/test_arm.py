@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+"""Installs an aarch64 wheel with pip into a 64-bit ARM Python and tests it, under qemu-user.
+
+    test_arm.py            the wheel of dist/ (tools/build_wheels.py), part of a release's checks
+    test_arm.py --short    what takes two minutes; part of the test command
+
+The Python is Debian's for arm64, unpacked into build/arm; the packages that the wheel needs come
+from PyPI. What is computed there must have the bits that the edgemoe installed here computes.
+Needs edgemoe[test] in the Python that runs it, qemu-user-static, and Debian's apt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from build_wheels import DEBIAN_RELEASES
+from debian_packages import DebianPackages
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build/arm"
+QEMU = "qemu-aarch64-static"
+# CPU of qemu -> the level that must be chosen on it.
+LEVELS = {"cortex-a53": "neon", "cortex-a76": "dotprod", "max": "i8mm"}
+MODELS = (ROOT / "edgemoe/demo/demo-moe-22m.gguf", *sorted(ROOT.glob("tests/golden/*.gguf")))
+# Prints a line for every model: the hash of its logits, of one batch and of one token at a time.
+FINGERPRINTS = """
+import hashlib, sys
+from edgemoe import LoadOptions, Model
+for path in sys.argv[1:]:
+    with Model(path, LoadOptions(memory="min", context=64), with_text=False) as model:
+        for one_by_one in (False, True):
+            rows = model.logits(list(range(3, 27)), one_by_one=one_by_one)
+            print(path, hashlib.sha256(rows.tobytes()).hexdigest())
+"""
+ONE_ANSWER = "test_threads or test_batches or test_readers or coarse or falters or test_one_by_one"
+
+
+class Failed(Exception):
+    pass
+
+
+def run(*command: str | Path, **environment: str) -> str:
+    result = subprocess.run(
+        command,
+        cwd=BUILD,  # not the work tree, whose folder `edgemoe` is not the installed package
+        env={**os.environ, "EDGEMOE_CACHE": "none", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        words = " ".join(str(word) for word in command)
+        raise Failed(f"{result.stdout}{result.stderr}'{words}' failed: {result.returncode}")
+    return result.stdout
+
+
+class ArmPython:
+    """A Python of 64-bit ARM with the wheel installed."""
+
+    def __init__(self, wheel: Path) -> None:
+        digits = wheel.name.split("-")[2].removeprefix("cp")
+        self.version = f"{digits[0]}.{digits[1:]}"
+        self.root = BUILD / f"root-{self.version}"
+        self.site = BUILD / f"site-{self.version}"
+        packages = BUILD / f"packages-{self.version}"
+        if not self.root.exists():
+            debian = DebianPackages(BUILD / "debian", DEBIAN_RELEASES[self.version], "aarch64")
+            debian.unpack(self.root, f"python{self.version}")
+        self._download(packages, wheel)
+        shutil.rmtree(self.site, ignore_errors=True)
+        (pip,) = packages.glob("pip-*.whl")
+        offline = (
+            "--no-index",
+            f"--find-links={packages}",
+            "--no-compile",
+            f"--target={self.site}",
+        )
+        install = ("install", "--quiet", *offline, wheel, "pytest", "hypothesis")
+        self.python("max", f"{pip}/pip", *install)
+
+    def _download(self, to: Path, wheel: Path) -> None:
+        """What the wheel and its tests need, and pip: for that Python, not for this one."""
+        platforms = [f"--platform=manylinux{name}_aarch64" for name in ("2014", "_2_17", "_2_28")]
+        target = ("--only-binary=:all:", "--implementation=cp", f"--python-version={self.version}")
+        command = (sys.executable, "-m", "pip", "download", "--quiet", f"--dest={to}", *target)
+        wanted = (str(wheel), "pip", "pytest", "hypothesis")
+        run(*command, *platforms, "--platform=linux_aarch64", *wanted)
+
+    def qemu(self, cpu: str, *command: str | Path, **environment: str) -> str:
+        paths = {"PYTHONPATH": str(self.site), "PYTHONDONTWRITEBYTECODE": "1"}
+        return run(QEMU, "-L", self.root, "-cpu", cpu, *command, **paths, **environment)
+
+    def python(self, cpu: str, *arguments: str | Path, **environment: str) -> str:
+        program = self.root / f"usr/bin/python{self.version}"
+        return self.qemu(cpu, program, *arguments, **environment)
+
+    def pytest(self, *arguments: str | Path) -> str:
+        options = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}")
+        return self.python("max", *options, *arguments)
+
+
+def check_levels(arm: ArmPython) -> str:
+    for cpu, level in LEVELS.items():
+        found = arm.python(cpu, "-c", "from edgemoe import _core; print(_core.selected_level())")
+        if found.strip() != level:
+            raise Failed(f"{cpu}: level {found.strip()} is chosen, not {level}")
+    return ", ".join(f"{cpu}: {level}" for cpu, level in LEVELS.items())
+
+
+def check_demo(arm: ArmPython) -> str:
+    command = ("-m", "edgemoe", "run", "--memory", "min", "--temp", "0", "-n", "24")
+    here = run(sys.executable, *command)
+    if arm.python("cortex-a76", *command) != here:
+        raise Failed("the demo model tells another story on ARM")
+    return " ".join(here.split())[:60] + " ..."
+
+
+def check_fingerprints(arm: ArmPython, short: bool) -> str:
+    models = MODELS[:3] if short else MODELS
+    here = run(sys.executable, "-c", FINGERPRINTS, *models)
+    cpus = ("cortex-a76",) if short else tuple(LEVELS)
+    for cpu in cpus:
+        if arm.python(cpu, "-c", FINGERPRINTS, *models) != here:
+            raise Failed(f"logits on {cpu} differ from those computed here")
+    return f"{len(models)} models on {', '.join(cpus)}"
+
+
+def check_bench(arm: ArmPython) -> str:
+    """The program that the wheel installs, which needs nothing of a system but its kernel."""
+    words = ("fingerprint", MODELS[0], "--threads", "2", "--memory", "min")
+    program = arm.site / "bin/edgemoe-bench"
+    prints = {run(QEMU, "-cpu", cpu, program, *words).split('"')[3] for cpu in LEVELS}
+    here = run(Path(sys.executable).parent / "edgemoe-bench", *words).split('"')[3]
+    if prints != {here}:
+        raise Failed(f"edgemoe-bench: {prints} on ARM, {here} here")
+    return here
+
+
+def check_pytest(arm: ArmPython) -> str:
+    tests = ROOT / "tests/python"
+    arm.pytest(tests / "test_one_answer.py", "-k", ONE_ANSWER)
+    names = ("golden", "quant", "text_tokenizer", "text_vectors", "text_vocabularies")
+    output = arm.pytest(*(tests / f"test_{name}.py" for name in names))
+    return output.strip().splitlines()[-1]
+
+
+def check_kernels() -> str:
+    """The driver that compares every level with scalar code, from the cross-build."""
+    driver = ROOT / "build/aarch64/tests/cpp/edgemoe_tests"
+    if not driver.exists():
+        return "left out: no build/aarch64 (`cmake --build --preset aarch64`)"
+    return run(QEMU, "-cpu", "max", driver, "at every level").strip().splitlines()[-1]
+
+
+def choose_wheel(version: str, folder: Path) -> Path:
+    tag = f"cp{version.replace('.', '')}"
+    wheels = sorted(folder.glob(f"edgemoe-*-{tag}-{tag}-*aarch64.whl"))
+    if not wheels:
+        raise Failed(f"no wheel of Python {version} for aarch64 in {folder}")
+    return wheels[-1].resolve()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python", choices=DEBIAN_RELEASES, default="3.11", dest="version")
+    parser.add_argument("--wheels", type=Path, default=ROOT / "dist", metavar="DIR")
+    parser.add_argument("--short", action="store_true")
+    arguments = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    try:
+        wheel = choose_wheel(arguments.version, arguments.wheels)
+        arm = ArmPython(wheel)
+        print(f"ok installed: {wheel.name}", flush=True)
+        print("ok level of each CPU:", check_levels(arm), flush=True)
+        print("ok demo model:", check_demo(arm), flush=True)
+        print("ok same bits as here:", check_fingerprints(arm, arguments.short), flush=True)
+        print("ok static edgemoe-bench:", check_bench(arm), flush=True)
+        if not arguments.short:
+            print("ok kernels of every level:", check_kernels(), flush=True)
+            print("ok tests:", check_pytest(arm), flush=True)
+    except Failed as error:
+        print(f"test_arm.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
