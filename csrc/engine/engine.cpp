@@ -78,6 +78,12 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
                                        make_reader(options.reader, files[0]), store);
 }
 
+// Decided by what the user asked for, not by what the budget left of it.
+bool uses_long_factors(const ModelSpec& spec, const EngineOptions& options) {
+  const uint32_t original = spec.layers.front().attention.rope.original_context;
+  return original != 0 && wanted_context(spec, options) > original;
+}
+
 const TensorInfo& embedding_of(const ModelFile& file) {
   return *file.tensors()[TensorRole::kTokenEmbedding].info;
 }
@@ -96,7 +102,8 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
       weights(model_file.spec(), model_file.tensors(), files, pool),
       embedding(model_file.tensors()[TensorRole::kTokenEmbedding],
                 files[embedding_of(model_file).shard], memory.num_threads),
-      rope(model_file.spec(), weights.rope_factors(), memory.batch),
+      rope(model_file.spec(), weights.rope_factors(uses_long_factors(model_file.spec(), options)),
+           memory.batch),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory)),

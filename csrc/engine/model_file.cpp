@@ -65,7 +65,7 @@ class Planner {
   }
 
   MemoryPlan plan() {
-    const uint32_t largest_context = default_context();
+    const uint32_t largest_context = wanted_context(spec_, options_);
     plan_.least_bytes =
         total(smallest_context(largest_context), smallest_batch(), plan_.least_pool_bytes);
     plan_.budget_bytes = budget_bytes(options_, plan_.least_bytes);
@@ -94,11 +94,6 @@ class Planner {
                             pool);
   }
 
-  uint32_t default_context() const {
-    if (options_.context != 0) return options_.context;
-    return spec_.trained_context == 0 ? kDefaultContext
-                                      : std::min(spec_.trained_context, kDefaultContext);
-  }
   uint32_t smallest_context(uint32_t largest) const {
     return options_.context != 0 ? options_.context : std::min(largest, kLeastContext);
   }
@@ -150,6 +145,12 @@ class Planner {
 };
 
 }  // namespace
+
+uint32_t wanted_context(const ModelSpec& spec, const EngineOptions& options) noexcept {
+  if (options.context != 0) return options.context;
+  return spec.trained_context == 0 ? kDefaultContext
+                                   : std::min(spec.trained_context, kDefaultContext);
+}
 
 uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
   switch (options.memory) {

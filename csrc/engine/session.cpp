@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/engine_parts.h"
+#include "model/recurrent_state.h"
 
 namespace edgemoe {
 namespace {
@@ -44,11 +45,26 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
                     " more were given; load the model with a larger context or shorten the text");
   }
   auto lock = engine.lock_for_step();
-  const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;
+  const bool keeps_tokens = has_state(engine.file.spec());
+  if (keeps_tokens && !state_is_current_) replay(lock, should_stop);
+  const auto start = std::chrono::steady_clock::now();
+  state_is_current_ = false;
+  run(lock, tokens, position_, tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode, should_stop);
+  state_is_current_ = true;
+  if (keeps_tokens) tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  position_ += static_cast<uint32_t>(tokens.size());
+  num_rows_ = static_cast<uint32_t>(engine.rows.size());
+  engine.tokens += tokens.size();
+  engine.step_ns += static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
+          .count());
+}
+
+void Session::run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> tokens,
+                  uint32_t position, Phase phase, const ShouldStop& should_stop) {
+  Engine::Impl& engine = *engine_.impl_;
   std::vector<StepRow>& rows = engine.rows;
-  const Phase phase = tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode;
-  uint32_t position = position_;
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
     engine.begin_step(lock);
     rows.clear();
@@ -58,12 +74,20 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
     forward(engine.model, rows, phase, should_stop);
     ++engine.steps;
   }
-  position_ = position;
-  num_rows_ = static_cast<uint32_t>(rows.size());
-  engine.tokens += tokens.size();
-  engine.step_ns += static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
-          .count());
+}
+
+void Session::replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop) {
+  Model& model = engine_.impl_->model;
+  EventTrace* const trace = model.trace;
+  model.trace = nullptr;  // it has these rows already
+  try {
+    run(lock, {tokens_.data(), position_}, 0, Phase::kPrefill, should_stop);
+  } catch (...) {
+    model.trace = trace;
+    throw;
+  }
+  model.trace = trace;
+  state_is_current_ = true;
 }
 
 uint32_t Session::num_rows() const noexcept {
@@ -92,7 +116,9 @@ void Session::rewind(uint32_t position) {
                                           ": the sequence has " + std::to_string(position_) +
                                           " tokens");
   }
+  if (position != position_) state_is_current_ = position == 0;
   position_ = position;
+  tokens_.resize(std::min<size_t>(tokens_.size(), position));
   num_rows_ = 0;
 }
 

@@ -16,7 +16,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .renormalise = Renormalise::kNo,
      .activation = Activation::kSwigluOai,
      .activation_limit = 7.0f,
-     .window = WindowPattern::kEvenLayers},
+     .window = {.period = 2}},
     {.name = "deepseek2",
      .attention = AttentionKind::kLatent,
      .rope = RopePairs::kNeighbours,

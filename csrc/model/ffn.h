@@ -22,8 +22,12 @@ struct ExpertSupply {
   bool whole_layers = false;
 };
 
+// Routes the rows and asks for their experts; the routing stays in work.routed. From work.normed,
+// or from work.x where the router reads what the block reads. Changes work.branch.
+ExpertStore::Request request_experts(StepContext& step, uint32_t layer, const ExpertSupply& supply);
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.
-void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply);
+void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
+             ExpertStore::Request& request);
 
 // Makes the experts of a layer resident, as far as the store's pool holds them. Errors: kIo.
 void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts);

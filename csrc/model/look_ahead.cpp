@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/ffn.h"
+#include "model/router_input.h"
 
 namespace edgemoe {
 namespace {
@@ -64,10 +65,7 @@ void ask_router(StepContext& step, uint32_t layer) {
   const size_t width = step.spec.width;
   const size_t rows = step.rows.size();
   for (size_t row = 0; row < rows; ++row) {
-    const auto norm = step.spec.norm == NormKind::kRms ? step.compute.table().rms_norm
-                                                       : step.compute.table().layer_norm;
-    norm(work.x + row * width, weights.ffn_norm, weights.ffn_norm_bias, width,
-         step.spec.norm_epsilon, work.ahead_normed + row * width);
+    router_input(step, layer, work.x + row * width, work.ahead_normed + row * width);
   }
   work.ahead_rows.set(work.ahead_normed, rows, width);
   step.compute.multiply(weights.router, weights.router_bias, work.ahead_rows, work.ahead_logits,

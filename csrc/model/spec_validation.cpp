@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/recurrent_state.h"
 #include "weights/tensor_names.h"
 
 namespace edgemoe {
@@ -26,6 +27,10 @@ void validate_router(const RouterSpec& router, const std::string& source) {
 }
 
 void validate_attention(const AttentionSpec& attention, const std::string& where) {
+  if (is_recurrent(attention.kind)) {
+    require(attention.convolution_taps >= 2, where, "its convolution has less than 2 taps");
+    if (attention.kind == AttentionKind::kShortConvolution) return;
+  }
   require(attention.num_heads >= 1 && attention.num_kv_heads >= 1, where, "head_count is 0");
   require(attention.num_heads % attention.num_kv_heads == 0, where,
           "head_count is not a multiple of head_count_kv");
@@ -34,6 +39,10 @@ void validate_attention(const AttentionSpec& attention, const std::string& where
   require(attention.rope.dimensions <= attention.key_size, where,
           "rope.dimension_count is larger than a head");
   require(std::isfinite(attention.scale), where, "attention.scale is not finite");
+  require(!attention.gated || attention.qk_norm != QkNorm::kFullWidth, where,
+          "attn_q.weight holds gates, and attn_q_norm.weight is a norm over all heads");
+  require(!attention.values_are_keys || attention.key_size == attention.value_size, where,
+          "attention.value_length is not attention.key_length, and attn_v.weight is missing");
 }
 
 std::string_view name_of(ExpertMatrix matrix) {
@@ -49,17 +58,16 @@ class LayerCheck {
 
   void run(const LayerSpec& layer) {
     vector(TensorRole::kAttentionNorm, spec_.width);
-    if (layer.attention.kind == AttentionKind::kLatent) {
-      latent(layer.attention);
-    } else {
-      grouped(layer.attention);
-    }
+    attention(layer.attention);
     optional_vector(TensorRole::kAttentionNormBias, spec_.width);
     optional_vector(TensorRole::kFfnNormBias, spec_.width);
     optional_vector(TensorRole::kRopeFactors, layer.attention.rope.dimensions / 2);
     // Some families call the norm before the FFN by the other name.
     const bool named_post = !tensors_[TensorRole::kFfnNorm];
     vector(named_post ? TensorRole::kPostAttentionNorm : TensorRole::kFfnNorm, spec_.width);
+    optional_vector(TensorRole::kPostAttentionNorm, spec_.width);
+    optional_vector(TensorRole::kFfnPostNorm, spec_.width);
+    optional_vector(TensorRole::kLayerScale, 1);
     if (layer.ffn.kind == FfnKind::kDense) {
       dense_ffn(layer.ffn);
     } else {
@@ -94,6 +102,40 @@ class LayerCheck {
   void vector(TensorRole role, uint64_t size) { matrix_of(role, 1, size, true); }
   void optional_vector(TensorRole role, uint64_t size) { matrix_of(role, 1, size, false); }
 
+  void attention(const AttentionSpec& attention) {
+    switch (attention.kind) {
+      case AttentionKind::kGrouped:
+        return grouped(attention);
+      case AttentionKind::kLatent:
+        return latent(attention);
+      case AttentionKind::kShortConvolution:
+        matrix(TensorRole::kConvolution, spec_.width, attention.convolution_taps);
+        matrix(TensorRole::kRecurrentIn, 3 * uint64_t{spec_.width}, spec_.width);
+        return matrix(TensorRole::kRecurrentOut, spec_.width, spec_.width);
+      case AttentionKind::kDeltaNet:
+        return delta(attention);
+    }
+  }
+
+  void delta(const AttentionSpec& attention) {
+    const uint64_t heads = attention.num_heads;
+    const uint64_t values = heads * attention.value_size;
+    const uint64_t channels = convolution_channels(attention, spec_.width);
+    matrix(TensorRole::kQkv, channels, spec_.width);
+    matrix(TensorRole::kAttentionGate, values, spec_.width);
+    matrix(TensorRole::kConvolution, channels, attention.convolution_taps);
+    if (tensors_[TensorRole::kRateDecay]) {
+      matrix(TensorRole::kRateDecay, 2 * heads, spec_.width);
+    } else {
+      matrix(TensorRole::kRate, heads, spec_.width);
+      matrix(TensorRole::kDecay, heads, spec_.width);
+    }
+    vector(TensorRole::kDecayBias, heads);
+    vector(TensorRole::kDecayCoefficient, heads);
+    vector(TensorRole::kStateNorm, attention.value_size);
+    matrix(TensorRole::kRecurrentOut, spec_.width, values);
+  }
+
   void grouped(const AttentionSpec& attention) {
     const uint64_t query = uint64_t{attention.num_heads} * attention.key_size;
     const uint64_t key = uint64_t{attention.num_kv_heads} * attention.key_size;
@@ -102,10 +144,11 @@ class LayerCheck {
       matrix(TensorRole::kQkv, query + key + value, spec_.width);
       optional_vector(TensorRole::kQkvBias, query + key + value);
     } else {
-      matrix(TensorRole::kQuery, query, spec_.width);
+      const uint64_t with_gate = attention.gated ? 2 * query : query;
+      matrix(TensorRole::kQuery, with_gate, spec_.width);
       matrix(TensorRole::kKey, key, spec_.width);
-      matrix(TensorRole::kValue, value, spec_.width);
-      optional_vector(TensorRole::kQueryBias, query);
+      if (!attention.values_are_keys) matrix(TensorRole::kValue, value, spec_.width);
+      optional_vector(TensorRole::kQueryBias, with_gate);
       optional_vector(TensorRole::kKeyBias, key);
       optional_vector(TensorRole::kValueBias, value);
     }
@@ -113,7 +156,7 @@ class LayerCheck {
            uint64_t{attention.num_heads} * attention.value_size);
     optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
     optional_vector(TensorRole::kSinks, attention.num_heads);
-    if (attention.qk_norm != QkNorm::kNone) {
+    if (attention.qk_norm == QkNorm::kPerHead || attention.qk_norm == QkNorm::kFullWidth) {
       const bool full = attention.qk_norm == QkNorm::kFullWidth;
       vector(TensorRole::kQueryNorm, full ? query : attention.key_size);
       vector(TensorRole::kKeyNorm, full ? key : attention.key_size);
@@ -153,15 +196,20 @@ class LayerCheck {
     const uint64_t experts = spec_.router.num_experts;
     matrix(TensorRole::kRouter, experts, spec_.width);
     optional_vector(TensorRole::kRouterBias, experts);
+    optional_vector(TensorRole::kRouterNorm, spec_.width);
+    optional_vector(TensorRole::kExpertNorm, spec_.width);
+    optional_vector(TensorRole::kExpertPostNorm, spec_.width);
     optional_vector(TensorRole::kSelectionBias, experts);
     matrix_of(TensorRole::kExpertGateBias, experts, ffn.width, false);
     matrix_of(TensorRole::kExpertUpBias, experts, ffn.width, false);
     matrix_of(TensorRole::kExpertDownBias, experts, spec_.width, false);
     if (ffn.shared_width != 0) {
-      matrix(TensorRole::kSharedGate, ffn.shared_width, spec_.width);
-      matrix(TensorRole::kSharedUp, ffn.shared_width, spec_.width);
-      matrix(TensorRole::kSharedDown, spec_.width, ffn.shared_width);
-      optional_vector(TensorRole::kSharedRouter, spec_.width);
+      const bool dense = static_cast<bool>(tensors_[TensorRole::kFfnUp]);
+      matrix(dense ? TensorRole::kFfnGate : TensorRole::kSharedGate, ffn.shared_width, spec_.width);
+      matrix(dense ? TensorRole::kFfnUp : TensorRole::kSharedUp, ffn.shared_width, spec_.width);
+      matrix(dense ? TensorRole::kFfnDown : TensorRole::kSharedDown, spec_.width, ffn.shared_width);
+      if (!dense) optional_vector(TensorRole::kSharedRouter, spec_.width);
+      optional_vector(TensorRole::kSharedPostNorm, spec_.width);
     }
     experts_of(ffn);
   }
@@ -236,10 +284,13 @@ void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
   check_model(TensorRole::kOutput, spec.vocab_size, spec.width);
   check_model(TensorRole::kOutputNorm, 1, spec.width);
   check_model(TensorRole::kOutputNormBias, 1, spec.width);
-  if (tensors[TensorRole::kRopeFactors]) {
-    check_model(TensorRole::kRopeFactors, 1, spec.layers[0].attention.rope.dimensions / 2);
-  }
+  check_model(TensorRole::kOutputBias, 1, spec.vocab_size);
   for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
+    const RopeSpec& rope = spec.layers[layer].attention.rope;
+    if (rope.pairs != RopePairs::kNone && rope.divides_by_factors) {
+      check_model(TensorRole::kRopeFactors, 1, rope.dimensions / 2);
+      check_model(TensorRole::kRopeFactorsLong, 1, rope.dimensions / 2);
+    }
     LayerCheck(spec, tensors.layers[layer], source + ": blk." + std::to_string(layer) + ".")
         .run(spec.layers[layer]);
   }
