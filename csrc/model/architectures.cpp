@@ -22,6 +22,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .rope = RopePairs::kNeighbours,
      .renormalise = Renormalise::kFromMetadata,
      .scales_attention_by_yarn = true},
+    {.name = "glm4moe", .score = RouterScore::kSigmoid, .renormalise = Renormalise::kFromMetadata},
 };
 
 }  // namespace
