@@ -23,6 +23,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .renormalise = Renormalise::kFromMetadata,
      .scales_attention_by_yarn = true},
     {.name = "glm4moe", .score = RouterScore::kSigmoid, .renormalise = Renormalise::kFromMetadata},
+    {.name = "phimoe"},
 };
 
 }  // namespace
