@@ -24,6 +24,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .scales_attention_by_yarn = true},
     {.name = "glm4moe", .score = RouterScore::kSigmoid, .renormalise = Renormalise::kFromMetadata},
     {.name = "phimoe"},
+    {.name = "ernie4_5-moe", .rope = RopePairs::kNeighbours},
 };
 
 }  // namespace
