@@ -25,6 +25,7 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "glm4moe", .score = RouterScore::kSigmoid, .renormalise = Renormalise::kFromMetadata},
     {.name = "phimoe"},
     {.name = "ernie4_5-moe", .rope = RopePairs::kNeighbours},
+    {.name = "hunyuan-moe", .norms_after_rope = true},
 };
 
 }  // namespace
