@@ -26,6 +26,7 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "phimoe"},
     {.name = "ernie4_5-moe", .rope = RopePairs::kNeighbours},
     {.name = "hunyuan-moe", .norms_after_rope = true},
+    {.name = "dots1", .renormalise = Renormalise::kFromMetadata},
 };
 
 }  // namespace
