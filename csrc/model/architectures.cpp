@@ -27,6 +27,7 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "ernie4_5-moe", .rope = RopePairs::kNeighbours},
     {.name = "hunyuan-moe", .norms_after_rope = true},
     {.name = "dots1", .renormalise = Renormalise::kFromMetadata},
+    {.name = "bailingmoe2", .renormalise = Renormalise::kFromMetadata},
 };
 
 }  // namespace
