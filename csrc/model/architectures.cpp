@@ -28,6 +28,7 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "hunyuan-moe", .norms_after_rope = true},
     {.name = "dots1", .renormalise = Renormalise::kFromMetadata},
     {.name = "bailingmoe2", .renormalise = Renormalise::kFromMetadata},
+    {.name = "minimax-m2"},
 };
 
 }  // namespace
