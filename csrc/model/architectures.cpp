@@ -29,6 +29,18 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "dots1", .renormalise = Renormalise::kFromMetadata},
     {.name = "bailingmoe2", .renormalise = Renormalise::kFromMetadata},
     {.name = "minimax-m2"},
+    {.name = "llama4",
+     .rope = RopePairs::kNeighbours,
+     .score = RouterScore::kSigmoid,
+     .renormalise = Renormalise::kNo,
+     .window = {.period = 4, .is_chunk = true, .width = 8192, .absence = WindowAbsence::kWindow},
+     .rotates_all_layers = false,
+     .unweighted_norm = QkNorm::kPerHeadUnweighted,
+     .experts_without_norm = 128,
+     .norms_after_rope = true,
+     .temperature_length = 8192,
+     .temperature_scale = 0.1f,
+     .weight_before_ffn = true},
 };
 
 }  // namespace
