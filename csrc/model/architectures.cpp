@@ -41,6 +41,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .temperature_length = 8192,
      .temperature_scale = 0.1f,
      .weight_before_ffn = true},
+    {.name = "dbrx"},
 };
 
 }  // namespace
