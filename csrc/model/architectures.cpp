@@ -42,6 +42,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .temperature_scale = 0.1f,
      .weight_before_ffn = true},
     {.name = "dbrx"},
+    {.name = "minicpm", .rope = RopePairs::kNeighbours, .scales = ScaleRule::kMiniCpm},
 };
 
 }  // namespace
