@@ -43,6 +43,12 @@ constexpr ArchitectureRow kArchitectures[] = {
      .weight_before_ffn = true},
     {.name = "dbrx"},
     {.name = "minicpm", .rope = RopePairs::kNeighbours, .scales = ScaleRule::kMiniCpm},
+    {.name = "smallthinker",
+     .activation = Activation::kRelu,
+     .window =
+         {.period = 4, .full_first = true, .width = 4096, .absence = WindowAbsence::kNoWindow},
+     .rotates_all_layers = false,
+     .router_reads_block_input = true},
 };
 
 }  // namespace
