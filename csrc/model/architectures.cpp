@@ -49,6 +49,13 @@ constexpr ArchitectureRow kArchitectures[] = {
          {.period = 4, .full_first = true, .width = 4096, .absence = WindowAbsence::kNoWindow},
      .rotates_all_layers = false,
      .router_reads_block_input = true},
+    {.name = "gemma4",
+     .activation = Activation::kGelu,
+     .window_uses_factors = false,
+     .norms_values = true,
+     .values_may_be_keys = true,
+     .attention_scale = 1.0f,
+     .scales_embedding_by_width = true},
 };
 
 }  // namespace
