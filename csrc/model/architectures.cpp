@@ -56,6 +56,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .values_may_be_keys = true,
      .attention_scale = 1.0f,
      .scales_embedding_by_width = true},
+    {.name = "lfm2moe"},
 };
 
 }  // namespace
