@@ -57,6 +57,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .attention_scale = 1.0f,
      .scales_embedding_by_width = true},
     {.name = "lfm2moe"},
+    {.name = "qwen3next"},
 };
 
 }  // namespace
