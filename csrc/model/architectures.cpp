@@ -58,6 +58,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .scales_embedding_by_width = true},
     {.name = "lfm2moe"},
     {.name = "qwen3next"},
+    {.name = "qwen35moe", .key_heads_take_turns = true},
 };
 
 }  // namespace
