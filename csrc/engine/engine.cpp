@@ -126,6 +126,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
   if (options.trace) {
     trace.emplace(step_capacity(model_file.spec(), memory.batch));
     model.trace = &*trace;
+    if (store) model.recall = &recall.emplace(model_file.spec());
   }
 }
 
@@ -260,6 +261,11 @@ TraceEvents Engine::take_trace() {
   events.complete = trace.complete();
   trace.clear();
   return events;
+}
+
+RouterRecall::Counts Engine::router_recall() const {
+  const auto lock = impl_->lock();
+  return impl_->recall ? impl_->recall->counts() : RouterRecall::Counts{};
 }
 
 void Engine::set_routing(RouteScript script) {

@@ -14,6 +14,7 @@
 #include "experts/event_trace.h"
 #include "experts/expert_store.h"
 #include "model/route_script.h"
+#include "model/router_recall.h"
 
 namespace edgemoe {
 
@@ -67,6 +68,9 @@ class Engine {
   // for those of one step (of memory_plan().batch rows): take them after each, or the rest is
   // dropped and they are not complete. Errors: kArgument without that option.
   TraceEvents take_trace();
+
+  // Of the tokens decoded since the engine was loaded with EngineOptions::trace; else zeros.
+  RouterRecall::Counts router_recall() const;
 
   // For benchmarks: from now on the script chooses the experts, not the router.
   void set_routing(RouteScript script);

@@ -10,6 +10,7 @@
 #include "model/model_weights.h"
 #include "model/regrouper.h"
 #include "model/rope_table.h"
+#include "model/router_recall.h"
 #include "model/spec_reader.h"
 #include "model/step_recording.h"
 #include "model/workspace.h"
@@ -79,8 +80,10 @@ class Planner {
 
  private:
   uint64_t scratch(uint32_t batch) const {
-    const uint64_t trace =
-        options_.trace ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) : 0;
+    const uint64_t trace = options_.trace
+                               ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) +
+                                     RouterRecall::bytes(spec_)
+                               : 0;
     return trace + Workspace::bytes(spec_, batch, plan_.num_threads) +
            RopeTable::bytes(spec_, batch) +
            Regrouper::scratch_bytes(longest_row_bytes(gguf_), plan_.num_threads) +

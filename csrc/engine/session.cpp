@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/engine.h"
@@ -78,15 +79,18 @@ void Session::run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> t
 
 void Session::replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop) {
   Model& model = engine_.impl_->model;
-  EventTrace* const trace = model.trace;
-  model.trace = nullptr;  // it has these rows already
+  // They have these rows already.
+  EventTrace* const trace = std::exchange(model.trace, nullptr);
+  RouterRecall* const recall = std::exchange(model.recall, nullptr);
   try {
     run(lock, {tokens_.data(), position_}, 0, Phase::kPrefill, should_stop);
   } catch (...) {
     model.trace = trace;
+    model.recall = recall;
     throw;
   }
   model.trace = trace;
+  model.recall = recall;
   state_is_current_ = true;
 }
 

@@ -249,6 +249,7 @@ void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint
 ExpertStore::Request request_experts(StepContext& step, uint32_t layer,
                                      const ExpertSupply& supply) {
   if (!step.spec.router.reads_block_input) set_expert_rows(step, layer);
+  if (step.recall != nullptr) step.recall->keep_own(step);
   route_rows(step, layer);
   group_by_expert(step, supply.whole_layers);
   auto request = supply.store.request(layer, step.work.needed_experts);
@@ -262,6 +263,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
   const LayerWeights& weights = step.weights.layer(layer);
   const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
   if (step.spec.router.reads_block_input) set_expert_rows(step, layer);
+  if (step.recall != nullptr) step.recall->keep_early(step);
   if (supply.whole_layers) {
     announce_next_layer(step, layer, supply.store);
   } else {

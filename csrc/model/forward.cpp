@@ -80,8 +80,8 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
   EM_CHECK(!rows.empty() && rows.size() <= model.work.batch);
   for (size_t row = 0; row < rows.size(); ++row) model.work.positions[row] = rows[row].position;
   model.rope.set_positions({model.work.positions.data(), rows.size()}, model.compute.pool());
-  StepContext step{model.spec, model.weights, model.compute, model.rope,
-                   model.work, rows,          model.script,  model.trace};
+  StepContext step{model.spec, model.weights, model.compute, model.rope,  model.work,
+                   rows,       model.script,  model.trace,   model.recall};
   if (model.store != nullptr) {
     model.store->begin_step(phase);
     look_ahead_of_first(step, model.look_ahead, *model.store);
@@ -96,6 +96,7 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
     }
     run_layer(model, step, layer);
     if (model.trace != nullptr) model.trace->end_layer(model.store);
+    if (model.recall != nullptr) model.recall->measure(step, layer);
   }
   if (model.store != nullptr) model.store->end_step();
 }

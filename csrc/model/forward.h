@@ -27,6 +27,7 @@ struct Model {
   bool whole_layers = false;            // see ExpertSupply
   const RouteScript* script = nullptr;  // of benchmarks; else null
   EventTrace* trace = nullptr;          // null: nothing is recorded
+  RouterRecall* recall = nullptr;       // likewise
 };
 
 // Evaluates the rows, of that phase; the residual stream after the last layer stays in work.x. Asks
