@@ -29,26 +29,28 @@ FIXED_GB = 0.1  # the process, one step
 
 HEAD = """# Models
 
-Written by `tools/models_page.py` from `csrc/model/architectures.cpp`, `docs/models.toml` and the golden
-models; do not edit. Any GGUF file of these architectures runs, whatever its quantisation. A file with a
-tensor or a key that this version does not know is refused by name.
+Written by `tools/models_page.py` from `csrc/model/architectures.cpp`, `docs/models.toml` and the
+golden models; do not edit. Any GGUF file of these architectures runs, whatever its quantisation. A
+file with a tensor or a key that this version does not know is refused by name.
 
-Sizes are for Q4_K_M files (about {bits} bits a weight), in GB; a context of {context} tokens and a float16
-KV cache. *Least* is about what `--memory min` needs: all that is not routed experts, and the experts
-of one token in one layer. *All* keeps every expert in memory; anything between is a budget that
-works, the more the faster. `edgemoe inspect MODEL --memory SIZE` says it exactly for a file.
+Sizes are for Q4_K_M files (about {bits} bits a weight), in GB; a context of {context} tokens and a
+float16 KV cache. *Least* is about what `--memory min` needs: all that is not routed experts, and the
+experts of one token in one layer. *All* keeps every expert in memory; anything between is a budget
+that works, the more the faster. `edgemoe inspect MODEL --memory SIZE` says it exactly for a file.
 """
 
 TESTED = """
 ## How families are tested
 
 Each family has at least one tiny model with random weights in `tests/golden`, with the logits that
-llama.cpp computes for it, and must give them within 1e-4 relative error (gemma4, whose reference
-reads GELU from a table of half floats, 3e-3; MXFP4 experts, which meet activations of 8 bits, 0.05),
-as one batch and token by token (`tests/python/test_golden.py`). The same models must give the
-same bits whatever the budget, threads, batch and instruction set
-(`tests/python/test_one_answer_families.py`). Models from real weights are not part of the tests.
+llama.cpp computes for it, and must give them within 1e-4 relative error (gemma4 and others whose
+reference reads GELU from a table of half floats, 3e-3; MXFP4 experts, which meet activations of 8
+bits, 0.05), as one batch and token by token (`tests/python/test_golden.py`). The same models must
+give the same bits whatever the budget, threads, batch and instruction set
+(`tests/python/test_one_answer_families.py`). Models with real weights are not part of the tests.
 """
+
+COLUMNS = ("model", "weights (active)", "MoE layers x experts", "MB per expert", "file")
 
 
 def families() -> list[dict[str, Any]]:
@@ -92,7 +94,7 @@ def lines() -> Iterator[str]:
         golden = ", ".join(f"`{name}`" for name in family["golden"])
         yield f"Architecture `{family['row']}`: {family['what']}. Golden models: {golden}."
         yield ""
-        yield "| model | weights (active) | MoE layers x experts | MB per expert | file | least | all |"
+        yield f"| {' | '.join(COLUMNS)} | least | all |"
         yield "|---|---|---|---|---|---|---|"
         yield from map(model_row, family["models"])
         yield ""

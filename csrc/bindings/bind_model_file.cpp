@@ -38,6 +38,10 @@ const char* name_of(AttentionKind kind) {
       return "short convolution";
     case AttentionKind::kDeltaNet:
       return "gated delta net";
+    case AttentionKind::kMamba2:
+      return "mamba 2";
+    case AttentionKind::kNone:
+      return "none";
   }
   return "";
 }
@@ -52,7 +56,8 @@ std::map<std::string, uint32_t> attention_kinds(const ModelSpec& spec) {
 // Of the first layer that has keys and values, or of the first.
 const AttentionSpec& attention_of(const ModelSpec& spec) {
   for (const LayerSpec& layer : spec.layers) {
-    if (!is_recurrent(layer.attention.kind)) return layer.attention;
+    const AttentionKind kind = layer.attention.kind;
+    if (!is_recurrent(kind) && kind != AttentionKind::kNone) return layer.attention;
   }
   return spec.layers.front().attention;
 }

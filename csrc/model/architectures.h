@@ -36,8 +36,10 @@ struct ArchitectureRow {
   Renormalise renormalise = Renormalise::kYes;
   kernels::Activation activation = kernels::Activation::kSilu;
   float activation_limit = 0;
+  bool gated_networks = true;
   WindowRow window = {};
-  bool rotates_all_layers = true;   // else, where layers have windows, those alone
+  bool finetuned_key_switches_rotation = false;  // rope.scaling.finetuned
+  bool rotates_all_layers = true;                // else, where layers have windows, those alone
   bool window_uses_factors = true;  // rotation in layers with a window is divided by the factors
   QkNorm unweighted_norm = QkNorm::kNone;  // of rotated layers, which no tensor shows
   uint32_t experts_without_norm = 0;       // unless the model has so many experts
@@ -53,6 +55,9 @@ struct ArchitectureRow {
   ScaleRule scales = ScaleRule::kNone;
   bool weight_before_ffn = false;
   bool router_reads_block_input = false;
+  bool experts_read_block_input = false;  // through a norm of their own
+  bool only_rms_norms = false;            // whichever key gives the epsilon
+  bool one_network_per_layer = false;     // attention, state or feed-forward, behind attn_norm
 };
 
 std::span<const ArchitectureRow> architectures() noexcept;

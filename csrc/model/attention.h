@@ -15,6 +15,7 @@ void attend_latent(StepContext& step, uint32_t layer);
 // Gates around a causal convolution (LFM2).
 void attend_short_convolution(StepContext& step, uint32_t layer);
 void attend_delta(StepContext& step, uint32_t layer);
+void attend_mamba2(StepContext& step, uint32_t layer);
 
 inline void attend(StepContext& step, uint32_t layer) {
   switch (step.spec.layers[layer].attention.kind) {
@@ -26,6 +27,10 @@ inline void attend(StepContext& step, uint32_t layer) {
       return attend_short_convolution(step, layer);
     case AttentionKind::kDeltaNet:
       return attend_delta(step, layer);
+    case AttentionKind::kMamba2:
+      return attend_mamba2(step, layer);
+    case AttentionKind::kNone:
+      return;
   }
 }
 

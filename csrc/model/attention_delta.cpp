@@ -71,10 +71,6 @@ GatePlace gate_place(const LayerWeights& weights, const AttentionSpec& attention
   return {head / group * 2 * group + head % group, group};
 }
 
-double softplus(double x) noexcept {
-  return x > 40.0 ? x : portable_log(1.0 + portable_exp(std::max(x, -700.0)));
-}
-
 // rate = sigmoid(raw); decay = exp(softplus(raw + bias) * coefficient), the coefficient negative.
 void finish_gates(const StepContext& step, uint32_t layer, const Arrays& arrays, size_t row) {
   const AttentionSpec& attention = step.spec.layers[layer].attention;
@@ -86,8 +82,9 @@ void finish_gates(const StepContext& step, uint32_t layer, const Arrays& arrays,
     const GatePlace place = gate_place(weights, attention, head);
     rate[head] = raw[place.rate];
     const double x = static_cast<double>(raw[place.rate + place.step] + weights.decay_bias[head]);
-    const double exponent = softplus(x) * static_cast<double>(weights.decay_coefficient[head]);
-    decay[head] = static_cast<float>(portable_exp(std::clamp(exponent, -700.0, 700.0)));
+    const double exponent =
+        portable_softplus(x) * static_cast<double>(weights.decay_coefficient[head]);
+    decay[head] = decay_of(exponent);
   }
   step.compute.table().sigmoid(rate, attention.num_heads);
 }

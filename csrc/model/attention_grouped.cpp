@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <cmath>
 
 #include "base/portable_math.h"
@@ -13,16 +14,26 @@ struct ProjectedRow {
   size_t query = 0;
   size_t key = 0;
   size_t value = 0;
+  size_t gate = 0;  // of the first head
   size_t size = 0;
   size_t query_stride = 0;  // from head to head
+  size_t gate_stride = 0;
 };
 
 ProjectedRow projected_row(const AttentionSpec& attention) {
   ProjectedRow row;
-  row.query_stride = size_t{attention.key_size} * (attention.gated ? 2 : 1);
+  const bool beside = attention.gate == AttentionGate::kBesideQuery;
+  row.query_stride = size_t{attention.key_size} * (beside ? 2 : 1);
   row.key = attention.num_heads * row.query_stride;
   row.value = row.key + size_t{attention.num_kv_heads} * attention.key_size;
   row.size = row.value + size_t{attention.num_kv_heads} * attention.value_size;
+  row.gate = attention.key_size;
+  row.gate_stride = row.query_stride;
+  if (attention.gate == AttentionGate::kOwnMatrix) {
+    row.gate = row.size;
+    row.gate_stride = attention.value_size;
+    row.size += attention.num_heads * row.gate_stride;
+  }
   return row;
 }
 
@@ -33,16 +44,17 @@ void project(StepContext& step, const LayerWeights& weights, const ProjectedRow&
   const auto part = [&](const MatrixView& matrix, const float* bias, size_t offset) {
     return compute.product_of(matrix, bias, work.width_rows, work.projected + offset, place.size);
   };
-  if (weights.qkv) {
-    const Product fused = part(weights.qkv, weights.qkv_bias, place.query);
-    return compute.multiply({&fused, 1});
-  }
-  Product parts[] = {part(weights.query, weights.query_bias, place.query),
-                     part(weights.key, weights.key_bias, place.key),
-                     {}};
-  if (!weights.value) return compute.multiply({parts, 2});
-  parts[2] = part(weights.value, weights.value_bias, place.value);
-  compute.multiply(parts);
+  std::array<Product, 4> parts;
+  size_t count = 0;
+  const auto add = [&](const MatrixView& matrix, const float* bias, size_t offset) {
+    if (matrix) parts[count++] = part(matrix, bias, offset);
+  };
+  add(weights.qkv, weights.qkv_bias, place.query);
+  add(weights.query, weights.query_bias, place.query);
+  add(weights.key, weights.key_bias, place.key);
+  add(weights.value, weights.value_bias, place.value);
+  add(weights.attention_gate, nullptr, place.gate);
+  compute.multiply({parts.data(), count});
 }
 
 // Queries or keys of a row.
@@ -103,7 +115,8 @@ void finish_row(const StepContext& step, uint32_t layer, size_t row) {
   }
   const Heads queries{{projected, place.key}, place.query_stride};
   const Heads keys{{projected + place.key, place.value - place.key}, attention.key_size};
-  const std::span<float> values(projected + place.value, place.size - place.value);
+  const std::span<float> values(projected + place.value,
+                                size_t{attention.num_kv_heads} * attention.value_size);
   finish_values(step, attention, keys.values.data(), values);
   const auto norm = [&] {
     norm_heads(table, attention, step.spec.norm_epsilon, weights.query_norm, queries);
@@ -139,7 +152,6 @@ QueryPlaces query_places(const StepContext& step, uint32_t layer) {
   return places;
 }
 
-// The gates lie behind the queries, which are not needed any more.
 void gate_attended(const StepContext& step, uint32_t layer) {
   const AttentionSpec& attention = step.spec.layers[layer].attention;
   const ProjectedRow place = projected_row(attention);
@@ -147,7 +159,7 @@ void gate_attended(const StepContext& step, uint32_t layer) {
   step.compute.pool().parallel_for(step.rows.size(), [&](size_t row, size_t) {
     for (size_t head = 0; head < attention.num_heads; ++head) {
       const float* gate =
-          step.work.projected + row * place.size + head * place.query_stride + attention.key_size;
+          step.work.projected + row * place.size + place.gate + head * place.gate_stride;
       float* out = step.work.attended + (row * attention.num_heads + head) * size;
       step.compute.table().gated_activation(kernels::Activation::kSigmoid, gate, out, size, 0, out);
     }
@@ -170,7 +182,7 @@ void attend_grouped(StepContext& step, uint32_t layer) {
   project(step, step.weights.layer(layer), projected_row(attention));
   pool.parallel_for(step.rows.size(), [&](size_t row, size_t) { finish_row(step, layer, row); });
   attend_queries(step, layer, query_places(step, layer));
-  if (attention.gated) gate_attended(step, layer);
+  if (attention.gate != AttentionGate::kNone) gate_attended(step, layer);
   project_attended(step, layer, size_t{attention.num_heads} * attention.value_size);
 }
 

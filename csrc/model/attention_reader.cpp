@@ -41,7 +41,15 @@ AttentionReader::AttentionReader(const SpecKeys& keys, const ArchitectureRow& ro
 AttentionSpec AttentionReader::read(uint32_t layer) const {
   const LayerTensors& tensors = tensors_.layers[layer];
   if (tensors[TensorRole::kRate] || tensors[TensorRole::kRateDecay]) return delta_net();
+  if (tensors[TensorRole::kSkip]) return mamba2();
   if (tensors[TensorRole::kConvolution]) return short_convolution();
+  const bool none = !tensors[TensorRole::kQuery] && !tensors[TensorRole::kQkv] &&
+                    !tensors[TensorRole::kQueryDown];
+  if (none && row_.one_network_per_layer) {
+    AttentionSpec attention;
+    attention.kind = AttentionKind::kNone;
+    return attention;
+  }
   return row_.attention == AttentionKind::kLatent ? latent(layer) : grouped(layer);
 }
 
@@ -115,8 +123,11 @@ RopeSpec AttentionReader::rope(uint32_t dimensions, bool in_window) const {
   if (rope.scaling == RopeScaling::kYarn && !keys_.contains("rope.scaling.yarn_log_multiplier")) {
     rope.magnitude *= yarn_magnitude(rope, 0.1);
   }
+  const bool switched_off =
+      row_.finetuned_key_switches_rotation && !keys_.flag_or("rope.scaling.finetuned", true);
   rope.divides_by_factors = !in_window || row_.window_uses_factors;
-  if (row_.rope == RopePairs::kNone || (window_ != 0 && !in_window && !row_.rotates_all_layers)) {
+  if (row_.rope == RopePairs::kNone || switched_off ||
+      (window_ != 0 && !in_window && !row_.rotates_all_layers)) {
     rope = {};
   }
   return rope;
@@ -167,8 +178,12 @@ AttentionSpec AttentionReader::grouped(uint32_t layer) const {
   attention.rope = rope(size("rope.dimension_count", attention.key_size), in_window);
   set_norms(layer, attention);
   const BoundTensor& query = tensors[TensorRole::kQuery];
-  attention.gated =
-      query && query.info->rows() == uint64_t{2} * attention.num_heads * attention.key_size;
+  if (tensors[TensorRole::kAttentionGate]) {
+    attention.gate = AttentionGate::kOwnMatrix;
+  } else if (query &&
+             query.info->rows() == uint64_t{2} * attention.num_heads * attention.key_size) {
+    attention.gate = AttentionGate::kBesideQuery;
+  }
   attention.values_are_keys =
       row_.values_may_be_keys && !tensors[TensorRole::kQkv] && !tensors[TensorRole::kValue];
   const double scale = keys_.value_or("attention.scale", 0.0);
@@ -223,9 +238,9 @@ AttentionSpec AttentionReader::short_convolution() const {
   return attention;
 }
 
-AttentionSpec AttentionReader::delta_net() const {
+AttentionSpec AttentionReader::state_space(AttentionKind kind) const {
   AttentionSpec attention;
-  attention.kind = AttentionKind::kDeltaNet;
+  attention.kind = kind;
   attention.convolution_taps = keys_.count("ssm.conv_kernel");
   attention.num_heads = keys_.count("ssm.time_step_rank");
   attention.num_kv_heads = keys_.count("ssm.group_count");
@@ -235,6 +250,15 @@ AttentionSpec AttentionReader::delta_net() const {
     keys_.refuse(ErrorCode::kFormat, "ssm.inner_size", "is not a multiple of ssm.time_step_rank");
   }
   attention.value_size = values / attention.num_heads;
+  return attention;
+}
+
+AttentionSpec AttentionReader::mamba2() const {
+  return state_space(AttentionKind::kMamba2);
+}
+
+AttentionSpec AttentionReader::delta_net() const {
+  AttentionSpec attention = state_space(AttentionKind::kDeltaNet);
   attention.key_heads_take_turns = row_.key_heads_take_turns;
   // Which layers these are, the tensors say.
   keys_.count_or("full_attention_interval", 0);

@@ -23,6 +23,8 @@ class AttentionReader {
   AttentionSpec grouped(uint32_t layer) const;
   AttentionSpec latent(uint32_t layer) const;
   AttentionSpec short_convolution() const;
+  AttentionSpec state_space(AttentionKind kind) const;
+  AttentionSpec mamba2() const;
   AttentionSpec delta_net() const;
   RopeSpec rope(uint32_t dimensions, bool in_window) const;
   RopeScaling scaling() const;

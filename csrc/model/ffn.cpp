@@ -19,12 +19,11 @@ ActivationRows& expert_rows(StepContext& step, uint32_t layer) {
                                                        : step.work.width_rows;
 }
 
-void set_expert_rows(StepContext& step, uint32_t layer) {
+// Experts with a norm of their own: it is taken where the layer routes.
+void norm_expert_rows(StepContext& step, uint32_t layer) {
   Workspace& work = step.work;
   const size_t width = step.spec.width;
   const size_t rows = step.rows.size();
-  work.width_rows.set(work.normed, rows, width);
-  if (!step.spec.layers[layer].ffn.experts_have_norm) return;
   const float* norm = step.weights.layer(layer).expert_norm;
   step.compute.pool().parallel_for(rows, [&](size_t row, size_t) {
     norm_row(step.spec, step.compute.table(), work.x + row * width, norm, nullptr,
@@ -248,11 +247,15 @@ void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint
 
 ExpertStore::Request request_experts(StepContext& step, uint32_t layer,
                                      const ExpertSupply& supply) {
-  if (!step.spec.router.reads_block_input) set_expert_rows(step, layer);
+  Workspace& work = step.work;
+  const FfnSpec& ffn = step.spec.layers[layer].ffn;
+  if (!step.spec.routes_early(layer))
+    work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
+  if (ffn.experts_have_norm) norm_expert_rows(step, layer);
   if (step.recall != nullptr) step.recall->keep_own(step);
   route_rows(step, layer);
   group_by_expert(step, supply.whole_layers);
-  auto request = supply.store.request(layer, step.work.needed_experts);
+  auto request = supply.store.request(layer, work.needed_experts);
   record_routing(step, layer, supply.store);
   return request;
 }
@@ -262,7 +265,8 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
   const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
-  if (step.spec.router.reads_block_input) set_expert_rows(step, layer);
+  if (step.spec.routes_early(layer))
+    work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
   if (step.recall != nullptr) step.recall->keep_early(step);
   if (supply.whole_layers) {
     announce_next_layer(step, layer, supply.store);

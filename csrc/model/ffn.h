@@ -23,7 +23,7 @@ struct ExpertSupply {
 };
 
 // Routes the rows and asks for their experts; the routing stays in work.routed. From work.normed,
-// or from work.x where the router reads what the block reads. Changes work.branch.
+// or from work.x where the layer routes before attention. Changes work.branch.
 ExpertStore::Request request_experts(StepContext& step, uint32_t layer, const ExpertSupply& supply);
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.
 void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,

@@ -42,25 +42,28 @@ void add_branch(const Model& model, const float* post_norm, size_t num_rows) {
 void run_layer(const Model& model, StepContext& step, uint32_t layer) {
   const LayerWeights& weights = model.weights.layer(layer);
   const size_t rows = step.rows.size();
-  const bool is_moe = model.spec.layers[layer].ffn.kind == FfnKind::kMoe;
+  const LayerSpec& spec = model.spec.layers[layer];
+  const bool is_moe = spec.ffn.kind == FfnKind::kMoe;
   std::optional<ExpertStore::Request> request;
   // Reads run while attention computes.
-  if (is_moe && model.spec.router.reads_block_input) {
+  if (is_moe && model.spec.routes_early(layer)) {
     request.emplace(request_experts(step, layer, supply_of(model)));
   }
-  norm_rows(model, weights.attention_norm, weights.attention_norm_bias, rows);
-  attend(step, layer);
-  add_branch(model, weights.post_attention_norm, rows);
-  norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows);
-  if (is_moe) {
-    if (!model.spec.router.reads_block_input) {
-      request.emplace(request_experts(step, layer, supply_of(model)));
-    }
-    moe_ffn(step, layer, supply_of(model), *request);
-  } else {
-    dense_ffn(step, layer);
+  if (spec.attention.kind != AttentionKind::kNone) {
+    norm_rows(model, weights.attention_norm, weights.attention_norm_bias, rows);
+    attend(step, layer);
+    add_branch(model, weights.post_attention_norm, rows);
   }
-  add_branch(model, weights.ffn_post_norm, rows);
+  if (spec.ffn.kind != FfnKind::kNone) {
+    norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows);
+    if (is_moe) {
+      if (!request) request.emplace(request_experts(step, layer, supply_of(model)));
+      moe_ffn(step, layer, supply_of(model), *request);
+    } else {
+      dense_ffn(step, layer);
+    }
+    add_branch(model, weights.ffn_post_norm, rows);
+  }
   if (weights.layer_scale != nullptr) {
     model.compute.table().scale(*weights.layer_scale, rows * model.spec.width, model.work.x);
   }

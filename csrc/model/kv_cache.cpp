@@ -34,7 +34,7 @@ uint64_t KvCache::place(const ModelSpec& spec, uint32_t context, kernels::KvType
   uint64_t end = 0;
   for (const LayerSpec& layer_spec : spec.layers) {
     const AttentionSpec& attention = layer_spec.attention;
-    if (is_recurrent(attention.kind)) {
+    if (is_recurrent(attention.kind) || attention.kind == AttentionKind::kNone) {
       Layer layer;
       layer.keys = end;
       end = align_up(end + state_floats(attention, spec.width) * sizeof(float), kLayerAlignment);

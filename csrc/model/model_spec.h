@@ -32,11 +32,13 @@ struct RopeSpec {
 };
 
 enum class AttentionKind : uint8_t {
+  kNone,     // the layer is a feed-forward network alone
   kGrouped,  // queries in groups share a key/value head
   kLatent,   // MLA in the absorbed form: one compressed row per position serves all heads
   // With a state in place of keys and values (recurrent_state.h):
   kShortConvolution,  // gates around a causal convolution
   kDeltaNet,          // gated delta net
+  kMamba2,
 };
 
 enum class QkNorm : uint8_t {
@@ -44,6 +46,13 @@ enum class QkNorm : uint8_t {
   kPerHead,            // each head on its own
   kPerHeadUnweighted,  // likewise, without weights
   kFullWidth,          // all heads together
+};
+
+// Whose sigmoid multiplies what attention gives.
+enum class AttentionGate : uint8_t {
+  kNone,
+  kBesideQuery,  // the query matrix gives each head a gate behind its query
+  kOwnMatrix,
 };
 
 struct AttentionSpec {
@@ -56,9 +65,9 @@ struct AttentionSpec {
   bool window_is_chunk = false;  // it sees those from the last multiple of `window` on instead
   QkNorm qk_norm = QkNorm::kNone;
   bool qk_norm_after_rope = false;
-  bool norms_values = false;        // each head, without weights
-  bool values_are_keys = false;     // as projected, before norm and rotation
-  bool gated = false;               // the query matrix gives each head a gate behind its query
+  bool norms_values = false;     // each head, without weights
+  bool values_are_keys = false;  // as projected, before norm and rotation
+  AttentionGate gate = AttentionGate::kNone;
   float scale = 0;                  // multiplies query . key
   uint32_t temperature_length = 0;  // queries grow with the logarithm of the position in units of
   float temperature_scale = 0;      // this: 1 + scale * log(1 + floor((p + 1) / length)); 0: not
@@ -75,7 +84,7 @@ struct AttentionSpec {
   bool key_heads_take_turns = false;  // for value heads: 0 1 0 1; else 0 0 1 1
 };
 
-enum class FfnKind : uint8_t { kDense, kMoe };
+enum class FfnKind : uint8_t { kNone, kDense, kMoe };
 
 enum class RouterScore : uint8_t {
   kSoftmax,  // over all experts, then top-k
@@ -102,7 +111,8 @@ struct FfnSpec {
   FfnKind kind = FfnKind::kDense;
   uint32_t width = 0;              // of the dense network, or of one expert
   bool experts_have_norm = false;  // they read the residual stream through a norm of their own
-  bool router_has_norm = false;    // likewise
+  bool experts_read_block_input = false;  // through that norm, as the router does
+  bool router_has_norm = false;           // likewise
   uint32_t shared_width = 0;  // of the shared expert, or the dense network beside experts; 0: none
 };
 
@@ -122,6 +132,7 @@ struct ModelSpec {
   float norm_epsilon = 0;
   kernels::Activation activation = kernels::Activation::kSilu;
   float activation_limit = 0;  // kSwigluOai
+  bool gated_networks = true;  // else down(activation(up x) * up x): kRelu gives the square of ReLU
   float embedding_scale = 1.0f;
   float residual_scale = 1.0f;  // multiplies what attention and FFN add to the stream
   float logit_scale = 1.0f;     // multiplies the logits
@@ -130,6 +141,10 @@ struct ModelSpec {
   std::vector<LayerSpec> layers;
 
   bool is_moe() const noexcept { return router.num_experts != 0; }
+  // The experts of a layer are known before its attention runs.
+  bool routes_early(uint32_t layer) const noexcept {
+    return router.reads_block_input || layers[layer].ffn.experts_read_block_input;
+  }
 };
 
 }  // namespace edgemoe

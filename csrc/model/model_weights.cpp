@@ -64,7 +64,7 @@ class WeightPlacer {
     vector(tensors[kRopeFactorsLong], weights.rope_factors_long_);
     for (uint32_t i = 0; i < spec.num_layers; ++i) {
       attention(spec.layers[i].attention, tensors.layers[i], weights.layers_[i]);
-      ffn(spec, tensors.layers[i], weights.layers_[i]);
+      ffn(spec, i, tensors.layers[i], weights.layers_[i]);
     }
   }
 
@@ -109,7 +109,7 @@ class WeightPlacer {
 
   void attention(const AttentionSpec& spec, const LayerTensors& from, LayerWeights& to) {
     using enum TensorRole;
-    vector(from[kAttentionNorm], to.attention_norm);
+    if (spec.kind != AttentionKind::kNone) vector(from[kAttentionNorm], to.attention_norm);
     vector(from[kAttentionNormBias], to.attention_norm_bias);
     matrix(from[kQkv], to.qkv);
     vector(from[kQkvBias], to.qkv_bias);
@@ -152,13 +152,18 @@ class WeightPlacer {
     vector(from[kDecayBias], to.decay_bias);
     vector(from[kDecayCoefficient], to.decay_coefficient);
     vector(from[kStateNorm], to.state_norm);
+    vector(from[kSkip], to.skip);
     matrix(from[kRecurrentOut], to.attention_output);
   }
 
-  void ffn(const ModelSpec& spec, const LayerTensors& from, LayerWeights& to) {
+  void ffn(const ModelSpec& spec, uint32_t index, const LayerTensors& from, LayerWeights& to) {
     using enum TensorRole;
     vector(from[kPostAttentionNorm], from[kFfnNorm] ? to.post_attention_norm : to.ffn_norm);
     vector(from[kFfnNorm], to.ffn_norm);
+    // A layer of one network has one norm.
+    if (spec.layers[index].attention.kind == AttentionKind::kNone) {
+      vector(from[kAttentionNorm], to.ffn_norm);
+    }
     vector(from[kFfnNormBias], to.ffn_norm_bias);
     vector(from[kFfnPostNorm], to.ffn_post_norm);
     vector(from[kSharedPostNorm], to.shared_post_norm);

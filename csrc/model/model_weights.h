@@ -41,7 +41,8 @@ struct LayerWeights {
   const float* convolution_bias = nullptr;
   const float* decay_bias = nullptr;         // [num_heads]
   const float* decay_coefficient = nullptr;  // [num_heads]
-  const float* state_norm = nullptr;         // [value_size]
+  const float* state_norm = nullptr;         // kDeltaNet: [value_size]; kMamba2: of all heads
+  const float* skip = nullptr;               // kMamba2: [num_heads]
   const float* post_attention_norm = nullptr;
   const float* ffn_norm = nullptr;
   const float* ffn_norm_bias = nullptr;

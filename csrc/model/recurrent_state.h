@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "base/portable_math.h"
 #include "base/units.h"
 #include "kernels/kernel_table.h"
 #include "model/model_spec.h"
@@ -11,7 +12,8 @@
 namespace edgemoe {
 
 constexpr bool is_recurrent(AttentionKind kind) noexcept {
-  return kind == AttentionKind::kShortConvolution || kind == AttentionKind::kDeltaNet;
+  return kind == AttentionKind::kShortConvolution || kind == AttentionKind::kDeltaNet ||
+         kind == AttentionKind::kMamba2;
 }
 
 // Channels of the convolution.
@@ -36,6 +38,12 @@ constexpr uint64_t state_floats(const AttentionSpec& spec, uint64_t width) noexc
   const uint64_t heads =
       spec.kind == AttentionKind::kShortConvolution ? 0 : spec.num_heads * head_state_floats(spec);
   return convolution_state_floats(spec, width) + heads;
+}
+
+// e^exponent; 0 for what is no number.
+inline float decay_of(double exponent) noexcept {
+  if (!(exponent > -700.0)) return 0.0f;
+  return static_cast<float>(portable_exp(exponent < 700.0 ? exponent : 700.0));
 }
 
 inline bool has_state(const ModelSpec& spec) noexcept {

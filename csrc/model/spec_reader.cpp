@@ -62,7 +62,7 @@ class SpecReader {
     constexpr std::string_view kLayerNorm = "attention.layer_norm_epsilon";
     constexpr std::string_view kRmsNorm = "attention.layer_norm_rms_epsilon";
     if (keys_.contains(kLayerNorm) && !keys_.contains(kRmsNorm)) {
-      spec_.norm = NormKind::kLayer;
+      if (!row_.only_rms_norms) spec_.norm = NormKind::kLayer;
       spec_.norm_epsilon = static_cast<float>(keys_.value(kLayerNorm));
     } else {
       spec_.norm_epsilon = static_cast<float>(keys_.value(kRmsNorm));
@@ -72,6 +72,7 @@ class SpecReader {
   void read_scales() {
     spec_.activation = row_.activation;
     spec_.activation_limit = row_.activation_limit;
+    spec_.gated_networks = row_.gated_networks;
     double embedding_scale = 1.0;
     double residual_scale = 1.0;
     double logit_divisor = 1.0;
@@ -137,6 +138,10 @@ class SpecReader {
     const LayerTensors& tensors = tensors_.layers[layer];
     FfnSpec ffn;
     ffn.kind = tensors.experts.empty() ? FfnKind::kDense : FfnKind::kMoe;
+    if (row_.one_network_per_layer && tensors.experts.empty() && !tensors[TensorRole::kFfnUp]) {
+      ffn.kind = FfnKind::kNone;
+      return ffn;
+    }
     if (ffn.kind == FfnKind::kDense) {
       const uint64_t width = keys_.counts("feed_forward_length", counts_.num_blocks)[layer];
       ffn.width = static_cast<uint32_t>(width);
@@ -146,6 +151,7 @@ class SpecReader {
       if (tensor.matrix != ExpertMatrix::kDown) ffn.width = tensor.rows;
     }
     ffn.experts_have_norm = static_cast<bool>(tensors[TensorRole::kExpertNorm]);
+    ffn.experts_read_block_input = ffn.experts_have_norm && row_.experts_read_block_input;
     ffn.router_has_norm = static_cast<bool>(tensors[TensorRole::kRouterNorm]);
     // A dense network beside the experts is a shared expert by another name.
     for (const TensorRole role : {TensorRole::kSharedUp, TensorRole::kFfnUp}) {

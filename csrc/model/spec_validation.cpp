@@ -31,6 +31,7 @@ void validate_attention(const AttentionSpec& attention, const std::string& where
     require(attention.convolution_taps >= 2, where, "its convolution has less than 2 taps");
     if (attention.kind == AttentionKind::kShortConvolution) return;
   }
+  if (attention.kind == AttentionKind::kNone) return;
   require(attention.num_heads >= 1 && attention.num_kv_heads >= 1, where, "head_count is 0");
   require(attention.num_heads % attention.num_kv_heads == 0, where,
           "head_count is not a multiple of head_count_kv");
@@ -39,8 +40,10 @@ void validate_attention(const AttentionSpec& attention, const std::string& where
   require(attention.rope.dimensions <= attention.key_size, where,
           "rope.dimension_count is larger than a head");
   require(std::isfinite(attention.scale), where, "attention.scale is not finite");
-  require(!attention.gated || attention.qk_norm != QkNorm::kFullWidth, where,
-          "attn_q.weight holds gates, and attn_q_norm.weight is a norm over all heads");
+  require(
+      attention.gate != AttentionGate::kBesideQuery ||
+          (attention.qk_norm != QkNorm::kFullWidth && attention.key_size == attention.value_size),
+      where, "attn_q.weight holds gates, which do not fit values or norm");
   require(!attention.values_are_keys || attention.key_size == attention.value_size, where,
           "attention.value_length is not attention.key_length, and attn_v.weight is missing");
 }
@@ -64,13 +67,15 @@ class LayerCheck {
     optional_vector(TensorRole::kRopeFactors, layer.attention.rope.dimensions / 2);
     // Some families call the norm before the FFN by the other name.
     const bool named_post = !tensors_[TensorRole::kFfnNorm];
-    vector(named_post ? TensorRole::kPostAttentionNorm : TensorRole::kFfnNorm, spec_.width);
+    if (layer.attention.kind != AttentionKind::kNone && layer.ffn.kind != FfnKind::kNone) {
+      vector(named_post ? TensorRole::kPostAttentionNorm : TensorRole::kFfnNorm, spec_.width);
+    }
     optional_vector(TensorRole::kPostAttentionNorm, spec_.width);
     optional_vector(TensorRole::kFfnPostNorm, spec_.width);
     optional_vector(TensorRole::kLayerScale, 1);
     if (layer.ffn.kind == FfnKind::kDense) {
       dense_ffn(layer.ffn);
-    } else {
+    } else if (layer.ffn.kind == FfnKind::kMoe) {
       moe_ffn(layer.ffn);
     }
     refuse_unused();
@@ -114,6 +119,10 @@ class LayerCheck {
         return matrix(TensorRole::kRecurrentOut, spec_.width, spec_.width);
       case AttentionKind::kDeltaNet:
         return delta(attention);
+      case AttentionKind::kMamba2:
+        return mamba2(attention);
+      case AttentionKind::kNone:
+        return;
     }
   }
 
@@ -136,6 +145,20 @@ class LayerCheck {
     matrix(TensorRole::kRecurrentOut, spec_.width, values);
   }
 
+  void mamba2(const AttentionSpec& attention) {
+    const uint64_t heads = attention.num_heads;
+    const uint64_t values = heads * attention.value_size;
+    const uint64_t channels = convolution_channels(attention, spec_.width);
+    matrix(TensorRole::kRecurrentIn, values + channels + heads, spec_.width);
+    matrix(TensorRole::kConvolution, channels, attention.convolution_taps);
+    optional_vector(TensorRole::kConvolutionBias, channels);
+    vector(TensorRole::kDecayBias, heads);
+    matrix(TensorRole::kDecayCoefficient, heads, 1);
+    matrix(TensorRole::kSkip, heads, 1);
+    matrix(TensorRole::kStateNorm, attention.num_kv_heads, values / attention.num_kv_heads);
+    matrix(TensorRole::kRecurrentOut, spec_.width, values);
+  }
+
   void grouped(const AttentionSpec& attention) {
     const uint64_t query = uint64_t{attention.num_heads} * attention.key_size;
     const uint64_t key = uint64_t{attention.num_kv_heads} * attention.key_size;
@@ -144,7 +167,7 @@ class LayerCheck {
       matrix(TensorRole::kQkv, query + key + value, spec_.width);
       optional_vector(TensorRole::kQkvBias, query + key + value);
     } else {
-      const uint64_t with_gate = attention.gated ? 2 * query : query;
+      const uint64_t with_gate = attention.gate == AttentionGate::kBesideQuery ? 2 * query : query;
       matrix(TensorRole::kQuery, with_gate, spec_.width);
       matrix(TensorRole::kKey, key, spec_.width);
       if (!attention.values_are_keys) matrix(TensorRole::kValue, value, spec_.width);
@@ -156,6 +179,10 @@ class LayerCheck {
            uint64_t{attention.num_heads} * attention.value_size);
     optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
     optional_vector(TensorRole::kSinks, attention.num_heads);
+    if (attention.gate == AttentionGate::kOwnMatrix) {
+      matrix(TensorRole::kAttentionGate, uint64_t{attention.num_heads} * attention.value_size,
+             spec_.width);
+    }
     if (attention.qk_norm == QkNorm::kPerHead || attention.qk_norm == QkNorm::kFullWidth) {
       const bool full = attention.qk_norm == QkNorm::kFullWidth;
       vector(TensorRole::kQueryNorm, full ? query : attention.key_size);
@@ -187,7 +214,7 @@ class LayerCheck {
   }
 
   void dense_ffn(const FfnSpec& ffn) {
-    matrix(TensorRole::kFfnGate, ffn.width, spec_.width);
+    if (spec_.gated_networks) matrix(TensorRole::kFfnGate, ffn.width, spec_.width);
     matrix(TensorRole::kFfnUp, ffn.width, spec_.width);
     matrix(TensorRole::kFfnDown, spec_.width, ffn.width);
   }
@@ -205,7 +232,10 @@ class LayerCheck {
     matrix_of(TensorRole::kExpertDownBias, experts, spec_.width, false);
     if (ffn.shared_width != 0) {
       const bool dense = static_cast<bool>(tensors_[TensorRole::kFfnUp]);
-      matrix(dense ? TensorRole::kFfnGate : TensorRole::kSharedGate, ffn.shared_width, spec_.width);
+      if (spec_.gated_networks) {
+        matrix(dense ? TensorRole::kFfnGate : TensorRole::kSharedGate, ffn.shared_width,
+               spec_.width);
+      }
       matrix(dense ? TensorRole::kFfnUp : TensorRole::kSharedUp, ffn.shared_width, spec_.width);
       matrix(dense ? TensorRole::kFfnDown : TensorRole::kSharedDown, spec_.width, ffn.shared_width);
       if (!dense) optional_vector(TensorRole::kSharedRouter, spec_.width);
@@ -230,10 +260,10 @@ class LayerCheck {
       has[static_cast<size_t>(tensor.matrix)] = true;
       if (tensor.fused_gate_up) has[static_cast<size_t>(ExpertMatrix::kUp)] = true;
     }
+    has[static_cast<size_t>(ExpertMatrix::kGate)] ^= !spec_.gated_networks;
     for (const bool present : has) {
       if (!present) {
-        throw Error(ErrorCode::kFormat,
-                    where_ + "its experts lack a gate, up or down matrix; the file is incomplete");
+        throw Error(ErrorCode::kFormat, where_ + "its experts lack a matrix, or have one too many");
       }
     }
   }
@@ -263,7 +293,11 @@ void validate_spec(const ModelSpec& spec, const std::string& source) {
   for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
     const std::string where = source + ": layer " + std::to_string(layer);
     validate_attention(spec.layers[layer].attention, where);
-    require(spec.layers[layer].ffn.width >= 1, where, "feed_forward_length is 0");
+    const LayerSpec& one = spec.layers[layer];
+    require(one.ffn.kind == FfnKind::kNone || one.ffn.width >= 1, where,
+            "feed_forward_length is 0");
+    require(one.ffn.kind != FfnKind::kNone || one.attention.kind != AttentionKind::kNone, where,
+            "it has neither attention nor a feed-forward network");
   }
 }
 

@@ -30,10 +30,13 @@ void add_recurrent(const AttentionSpec& attention, WorkspaceSizes& sizes) {
 
 void add_attention(const AttentionSpec& attention, WorkspaceSizes& sizes) {
   const uint64_t heads = attention.num_heads;
+  if (attention.kind == AttentionKind::kNone) return;
   if (is_recurrent(attention.kind)) return add_recurrent(attention, sizes);
   if (attention.kind == AttentionKind::kGrouped) {
+    const uint64_t gates =
+        attention.gate == AttentionGate::kNone ? 0 : heads * attention.value_size;
     grow(sizes.projected,
-         heads * attention.key_size * (attention.gated ? 2 : 1) +
+         heads * attention.key_size + gates +
              uint64_t{attention.num_kv_heads} * (attention.key_size + attention.value_size));
     grow(sizes.attended, heads * attention.value_size);
   } else {

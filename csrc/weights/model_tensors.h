@@ -59,6 +59,7 @@ enum class TensorRole : uint8_t {
   kDecayBias,
   kDecayCoefficient,
   kStateNorm,
+  kSkip,
   // of a layer: feed-forward
   kFfnNorm,
   kFfnNormBias,
