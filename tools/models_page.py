@@ -34,9 +34,9 @@ golden models; do not edit. Any GGUF file of these architectures runs, whatever 
 file with a tensor or a key that this version does not know is refused by name.
 
 Sizes are for Q4_K_M files (about {bits} bits a weight), in GB; a context of {context} tokens and a
-float16 KV cache. *Least* is about what `--memory min` needs: all that is not routed experts, and the
-experts of one token in one layer. *All* keeps every expert in memory; anything between is a budget
-that works, the more the faster. `edgemoe inspect MODEL --memory SIZE` says it exactly for a file.
+float16 KV cache. *Least* is about what `--memory min` needs: all that is not routed experts, and
+the experts of one token in one layer. *All* keeps every expert in memory; anything between is a
+budget that works, the more the faster. `edgemoe inspect MODEL --memory SIZE` says it for a file.
 """
 
 TESTED = """

@@ -10,7 +10,12 @@
 
 namespace edgemoe {
 
-enum class Renormalise : uint8_t { kNo, kYes, kFromMetadata };
+enum class Renormalise : uint8_t {
+  kNo,
+  kYes,
+  kFromMetadata,  // no without a key
+  kUnlessDenied,  // yes without a key
+};
 
 // What it means that attention.sliding_window is absent.
 enum class WindowAbsence : uint8_t { kIncomplete, kNoWindow, kWindow };

@@ -8,6 +8,7 @@ namespace {
 // Keys that say only what tensors or other keys say too, or what matters to other uses of a model.
 // Of YaRN's bounds the usual ones are assumed, as everywhere.
 constexpr std::string_view kRedundant[] = {
+    "attention.recurrent_layers",
     "block_count",
     "context_length",
     "expert_count",

@@ -112,6 +112,20 @@ class SpecReader {
     }
   }
 
+  bool renormalises() const {
+    switch (row_.renormalise) {
+      case Renormalise::kNo:
+        return false;
+      case Renormalise::kYes:
+        return true;
+      case Renormalise::kFromMetadata:
+        return keys_.flag_or("expert_weights_norm", false);
+      case Renormalise::kUnlessDenied:
+        return keys_.flag_or("expert_weights_norm", true);
+    }
+    return false;
+  }
+
   void read_router() {
     RouterSpec& router = spec_.router;
     router.num_experts = counts_.num_experts;
@@ -124,9 +138,7 @@ class SpecReader {
       return;
     }
     router.num_used = keys_.count("expert_used_count");
-    router.renormalise =
-        row_.renormalise == Renormalise::kYes || (row_.renormalise == Renormalise::kFromMetadata &&
-                                                  keys_.flag_or("expert_weights_norm", false));
+    router.renormalise = renormalises();
     router.weight_scale = scale == 0.0 ? 1.0f : static_cast<float>(scale);
     router.num_groups_used =
         router.num_groups == 1 ? 1 : keys_.count_or("expert_group_used_count", router.num_groups);
