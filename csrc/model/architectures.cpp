@@ -59,6 +59,11 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "lfm2moe"},
     {.name = "qwen3next"},
     {.name = "qwen35moe", .key_heads_take_turns = true},
+    {.name = "exaone-moe",
+     .score = RouterScore::kSigmoid,
+     .renormalise = Renormalise::kFromMetadata,
+     .window = {.period = 4},
+     .rotates_all_layers = false},
 };
 
 }  // namespace
