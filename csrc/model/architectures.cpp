@@ -64,6 +64,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .renormalise = Renormalise::kFromMetadata,
      .window = {.period = 4},
      .rotates_all_layers = false},
+    {.name = "deepseek", .rope = RopePairs::kNeighbours, .renormalise = Renormalise::kNo},
 };
 
 }  // namespace
