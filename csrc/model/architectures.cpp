@@ -65,6 +65,12 @@ constexpr ArchitectureRow kArchitectures[] = {
      .window = {.period = 4},
      .rotates_all_layers = false},
     {.name = "deepseek", .rope = RopePairs::kNeighbours, .renormalise = Renormalise::kNo},
+    {.name = "afmoe",
+     .score = RouterScore::kSigmoid,
+     .renormalise = Renormalise::kUnlessDenied,
+     .window = {.period = 4, .absence = WindowAbsence::kNoWindow},
+     .rotates_all_layers = false,
+     .scales_embedding_by_width = true},
 };
 
 }  // namespace
