@@ -71,6 +71,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .window = {.period = 4, .absence = WindowAbsence::kNoWindow},
      .rotates_all_layers = false,
      .scales_embedding_by_width = true},
+    {.name = "arctic", .rope = RopePairs::kNeighbours, .experts_read_block_input = true},
 };
 
 }  // namespace
