@@ -72,6 +72,9 @@ constexpr ArchitectureRow kArchitectures[] = {
      .rotates_all_layers = false,
      .scales_embedding_by_width = true},
     {.name = "arctic", .rope = RopePairs::kNeighbours, .experts_read_block_input = true},
+    {.name = "granitehybrid",
+     .rope = RopePairs::kNeighbours,
+     .finetuned_key_switches_rotation = true},
 };
 
 }  // namespace
