@@ -75,6 +75,14 @@ constexpr ArchitectureRow kArchitectures[] = {
     {.name = "granitehybrid",
      .rope = RopePairs::kNeighbours,
      .finetuned_key_switches_rotation = true},
+    {.name = "nemotron_h_moe",
+     .rope = RopePairs::kNone,
+     .score = RouterScore::kSigmoid,
+     .renormalise = Renormalise::kFromMetadata,
+     .activation = Activation::kRelu,
+     .gated_networks = false,
+     .only_rms_norms = true,
+     .one_network_per_layer = true},
 };
 
 }  // namespace
