@@ -1,15 +1,13 @@
 // Gated delta net (Yang et al., arXiv 2412.06464): each value head keeps a matrix that maps keys to
 // values. A row lets it decay, corrects what it gives for the row's key towards the row's value,
 // and reads it with the row's query. Queries, keys and values pass a causal convolution first.
-#include <algorithm>
 #include <cmath>
 
 #include "base/portable_math.h"
-#include "base/units.h"
 #include "model/attention.h"
 #include "model/attention_convolution.h"
+#include "model/linear_recurrence.h"
 #include "model/recurrent_state.h"
-#include "model/sequence_runs.h"
 
 namespace edgemoe {
 namespace {
@@ -102,40 +100,6 @@ void norm_keys(const StepContext& step, const AttentionSpec& attention, float* m
   }
 }
 
-// Columns from `column` on of a value head, at most kRecurrenceColumns, for all rows.
-void recur_columns(const StepContext& step, uint32_t layer, const Arrays& arrays, size_t head,
-                   size_t column) {
-  const AttentionSpec& attention = step.spec.layers[layer].attention;
-  const size_t group = attention.num_heads / attention.num_kv_heads;
-  const size_t key_head =
-      attention.key_heads_take_turns ? head % attention.num_kv_heads : head / group;
-  const size_t keys = size_t{attention.num_kv_heads} * attention.key_size;
-  kernels::RecurrenceArgs args{};
-  args.key_size = attention.key_size;
-  args.value_size = attention.value_size;
-  args.begin = column;
-  args.end = std::min<size_t>(column + kernels::kRecurrenceColumns, attention.value_size);
-  args.key_stride = arrays.mixed_size;
-  args.value_stride = arrays.mixed_size;
-  args.gate_stride = attention.num_heads;
-  args.out_stride = arrays.value_width;
-  args.corrects = true;
-  const size_t state =
-      convolution_state_floats(attention, step.spec.width) + head * head_state_floats(attention);
-  for_each_run(step.rows, [&](size_t first, size_t count) {
-    const float* row = arrays.mixed + first * arrays.mixed_size;
-    args.queries = row + key_head * attention.key_size;
-    args.keys = args.queries + keys;
-    args.values = row + 2 * keys + head * attention.value_size;
-    args.rate = arrays.rate + first * attention.num_heads + head;
-    args.decay = arrays.decay + first * attention.num_heads + head;
-    args.out = step.work.attended + first * arrays.value_width + head * attention.value_size;
-    args.num_rows = count;
-    args.state = step.rows[first].cache->state(layer) + state;
-    step.compute.table().recur(args);
-  });
-}
-
 void finish_row(const StepContext& step, uint32_t layer, const Arrays& arrays, size_t row) {
   const AttentionSpec& attention = step.spec.layers[layer].attention;
   const kernels::KernelTable& table = step.compute.table();
@@ -162,10 +126,15 @@ void attend_delta(StepContext& step, uint32_t layer) {
     finish_gates(step, layer, arrays, row);
     norm_keys(step, attention, arrays.mixed + row * arrays.mixed_size);
   });
-  const size_t tiles = ceil_div(size_t{attention.value_size}, kernels::kRecurrenceColumns);
-  pool.parallel_for(attention.num_heads * tiles, [&](size_t item, size_t) {
-    recur_columns(step, layer, arrays, item / tiles, item % tiles * kernels::kRecurrenceColumns);
-  });
+  RecurrenceRows recurrence;
+  recurrence.queries = arrays.mixed;
+  recurrence.keys = arrays.mixed + size_t{attention.num_kv_heads} * attention.key_size;
+  recurrence.values = arrays.mixed + arrays.mixed_size - arrays.value_width;
+  recurrence.stride = arrays.mixed_size;
+  recurrence.rate = arrays.rate;
+  recurrence.decay = arrays.decay;
+  recurrence.corrects = true;
+  recur_heads(step, layer, recurrence);
   pool.parallel_for(rows, [&](size_t row, size_t) { finish_row(step, layer, arrays, row); });
   project_attended(step, layer, arrays.value_width);
 }

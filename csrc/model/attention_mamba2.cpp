@@ -1,14 +1,11 @@
 // Mamba-2 (Dao and Gu, arXiv 2405.21060): each head keeps a matrix that decays and takes in the
 // row's value under the row's key (B in the paper); the row's query (C) reads it. Keys and queries
 // are shared by groups of heads; all three pass a causal convolution first.
-#include <algorithm>
-
 #include "base/portable_math.h"
-#include "base/units.h"
 #include "model/attention.h"
 #include "model/attention_convolution.h"
+#include "model/linear_recurrence.h"
 #include "model/recurrent_state.h"
-#include "model/sequence_runs.h"
 
 namespace edgemoe {
 namespace {
@@ -48,36 +45,6 @@ void finish_steps(const StepContext& step, uint32_t layer, const Arrays& arrays,
   }
 }
 
-// Columns from `column` on of a head, at most kRecurrenceColumns, for all rows.
-void recur_columns(const StepContext& step, uint32_t layer, const Arrays& arrays, size_t head,
-                   size_t column) {
-  const AttentionSpec& attention = step.spec.layers[layer].attention;
-  const size_t group = head / (attention.num_heads / attention.num_kv_heads);
-  kernels::RecurrenceArgs args{};
-  args.key_size = attention.key_size;
-  args.value_size = attention.value_size;
-  args.begin = column;
-  args.end = std::min<size_t>(column + kernels::kRecurrenceColumns, attention.value_size);
-  args.key_stride = arrays.stride;
-  args.value_stride = arrays.stride;
-  args.gate_stride = attention.num_heads;
-  args.out_stride = arrays.value_width;
-  const size_t state =
-      convolution_state_floats(attention, step.spec.width) + head * head_state_floats(attention);
-  for_each_run(step.rows, [&](size_t first, size_t count) {
-    const float* row = arrays.rows + first * arrays.stride;
-    args.values = row + arrays.value_width + head * attention.value_size;
-    args.keys = row + 2 * arrays.value_width + group * attention.key_size;
-    args.queries = args.keys + arrays.key_width;
-    args.rate = arrays.rate + first * attention.num_heads + head;
-    args.decay = arrays.decay + first * attention.num_heads + head;
-    args.out = step.work.attended + first * arrays.value_width + head * attention.value_size;
-    args.num_rows = count;
-    args.state = step.rows[first].cache->state(layer) + state;
-    step.compute.table().recur(args);
-  });
-}
-
 // Adds what skips the state, gates, and norms group by group.
 void finish_row(const StepContext& step, uint32_t layer, const Arrays& arrays, size_t row) {
   const AttentionSpec& attention = step.spec.layers[layer].attention;
@@ -110,10 +77,14 @@ void attend_mamba2(StepContext& step, uint32_t layer) {
                         arrays.rows, arrays.stride);
   convolve_rows(step, layer, arrays.rows + arrays.value_width, arrays.stride, true);
   pool.parallel_for(rows, [&](size_t row, size_t) { finish_steps(step, layer, arrays, row); });
-  const size_t tiles = ceil_div(size_t{attention.value_size}, kernels::kRecurrenceColumns);
-  pool.parallel_for(attention.num_heads * tiles, [&](size_t item, size_t) {
-    recur_columns(step, layer, arrays, item / tiles, item % tiles * kernels::kRecurrenceColumns);
-  });
+  RecurrenceRows recurrence;
+  recurrence.values = arrays.rows + arrays.value_width;
+  recurrence.keys = recurrence.values + arrays.value_width;
+  recurrence.queries = recurrence.keys + arrays.key_width;
+  recurrence.stride = arrays.stride;
+  recurrence.rate = arrays.rate;
+  recurrence.decay = arrays.decay;
+  recur_heads(step, layer, recurrence);
   pool.parallel_for(rows, [&](size_t row, size_t) { finish_row(step, layer, arrays, row); });
   project_attended(step, layer, arrays.value_width);
 }
