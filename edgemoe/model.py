@@ -322,6 +322,15 @@ class Model:
         self._open_engine().take_trace()  # says so when it was not, and drops what is old
         self._open_sequence().listener = listener
 
+    def router_recall(self) -> list[float | None]:
+        """What share of the experts that decoding used did routers name that were asked early?
+
+        By distance in layers; element 0 is the control, a layer's own router on its own input. None
+        where nothing was guessed. The model must have been loaded with LoadOptions(trace=True).
+        """
+        counts = self._open_engine().router_recall()
+        return [named / wanted if wanted else None for wanted, named in counts]
+
     def tokenize(
         self, text: str, *, add_bos: bool | None = None, parse_special: bool = False
     ) -> list[int]:

@@ -59,6 +59,16 @@ py::dict take_trace(Engine& engine) {
   return dict;
 }
 
+// (wanted, named) by distance in layers.
+std::vector<std::pair<uint64_t, uint64_t>> router_recall(const Engine& engine) {
+  const py::gil_scoped_release released;
+  std::vector<std::pair<uint64_t, uint64_t>> counts;
+  for (const RouterRecall::Count& count : engine.router_recall()) {
+    counts.emplace_back(count.wanted, count.named);
+  }
+  return counts;
+}
+
 // A running step holds the engine and asks for the GIL: who waits for the engine must not have it.
 py::dict stats(const Engine& engine) {
   EngineStats stats;
@@ -219,6 +229,7 @@ void bind_engine(py::module_& module) {
       .def("set_memory", set_memory, py::arg("memory"))
       .def("stats", stats)
       .def("take_trace", take_trace)
+      .def("router_recall", router_recall)
       .def("set_routing", set_routing, py::arg("experts"))
       .def("observe_experts", observe_experts, py::arg("statistics").none(true),
            py::keep_alive<1, 2>())

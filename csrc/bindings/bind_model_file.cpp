@@ -8,6 +8,8 @@
 #include "bindings/bindings.h"
 #include "bindings/conversions.h"
 #include "bindings/interruptible.h"
+#include "model/architectures.h"
+#include "model/recurrent_state.h"
 #include "weights/checksums.h"
 
 namespace py = pybind11;
@@ -29,6 +31,40 @@ const char* name_of(RouterScore score) {
   return "";
 }
 
+const char* name_of(AttentionKind kind) {
+  switch (kind) {
+    case AttentionKind::kGrouped:
+      return "grouped";
+    case AttentionKind::kLatent:
+      return "latent";
+    case AttentionKind::kShortConvolution:
+      return "short convolution";
+    case AttentionKind::kDeltaNet:
+      return "gated delta net";
+    case AttentionKind::kMamba2:
+      return "mamba 2";
+    case AttentionKind::kNone:
+      return "none";
+  }
+  return "";
+}
+
+// Layers of each kind of attention.
+std::map<std::string, uint32_t> attention_kinds(const ModelSpec& spec) {
+  std::map<std::string, uint32_t> kinds;
+  for (const LayerSpec& layer : spec.layers) ++kinds[name_of(layer.attention.kind)];
+  return kinds;
+}
+
+// Of the first layer that has keys and values, or of the first.
+const AttentionSpec& attention_of(const ModelSpec& spec) {
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionKind kind = layer.attention.kind;
+    if (!is_recurrent(kind) && kind != AttentionKind::kNone) return layer.attention;
+  }
+  return spec.layers.front().attention;
+}
+
 py::dict spec_of(const ModelFile& file) {
   const ModelSpec& spec = file.spec();
   py::dict dict;
@@ -42,8 +78,9 @@ py::dict spec_of(const ModelFile& file) {
   dict["experts"] = spec.router.num_experts;
   dict["experts_used"] = spec.router.num_used;
   dict["router"] = spec.is_moe() ? py::object(py::str(name_of(spec.router.score))) : py::none();
-  const AttentionSpec& attention = spec.layers.front().attention;
-  dict["attention"] = attention.kind == AttentionKind::kLatent ? "latent" : "grouped";
+  const AttentionSpec& attention = attention_of(spec);
+  dict["attention"] = name_of(attention.kind);
+  dict["attention_layers"] = attention_kinds(spec);
   dict["heads"] = attention.num_heads;
   dict["kv_heads"] = attention.num_kv_heads;
   return dict;
@@ -167,6 +204,14 @@ py::dict verify(const ModelFile& file, const py::function& progress) {
 }  // namespace
 
 void bind_model_file(py::module_& module) {
+  module.def(
+      "architectures",
+      [] {
+        std::vector<std::string_view> names;
+        for (const ArchitectureRow& row : architectures()) names.push_back(row.name);
+        return names;
+      },
+      "Architectures that this version runs.");
   py::class_<ModelFile>(module, "ModelFile")
       .def(py::init([](const std::string& path) {
              py::gil_scoped_release released;

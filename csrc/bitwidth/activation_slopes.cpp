@@ -24,12 +24,14 @@ Gated gated(double g, double logistic, double inner_slope) noexcept {
 float logistic_input(Activation kind, float gate, float limit) noexcept {
   switch (kind) {
     case Activation::kSilu:
+    case Activation::kSigmoid:
       return gate;
     case Activation::kGelu:
       return kGeluScale * gate * (kGeluCubic * gate * gate + 1.0f);
     case Activation::kSwigluOai:
       return kOaiAlpha * (gate > limit ? limit : gate);
     case Activation::kRelu:
+    case Activation::kLinear:
       return 0.0f;
   }
   return 0.0f;
@@ -51,6 +53,10 @@ HiddenSlopes hidden_slopes(Activation kind, float gate, float up, float logistic
     }
     case Activation::kRelu:
       return {gate > 0.0f ? u : 0.0, gate > 0.0f ? g : 0.0};
+    case Activation::kSigmoid:
+      return {logistic * (1.0 - logistic) * u, logistic};
+    case Activation::kLinear:
+      return {u, g};
     case Activation::kSwigluOai: {
       const Gated a = gated(gate > limit ? double{limit} : g, logistic, double{kOaiAlpha});
       const double kept_up = up > limit ? limit : up < -limit ? -limit : up;

@@ -95,6 +95,12 @@ void verify_dense(const ModelFile& file, const std::function<bool()>& should_sto
   if (report.first_damaged) throw Error(ErrorCode::kFormat, describe(*report.first_damaged));
 }
 
+// Decided by what the user asked for, not by what the budget left of it.
+bool uses_long_factors(const ModelSpec& spec, const EngineOptions& options) {
+  const uint32_t original = spec.layers.front().attention.rope.original_context;
+  return original != 0 && wanted_context(spec, options) > original;
+}
+
 const TensorInfo& embedding_of(const ModelFile& file) {
   return *file.tensors()[TensorRole::kTokenEmbedding].info;
 }
@@ -113,7 +119,8 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
       weights(model_file.spec(), model_file.tensors(), files, pool),
       embedding(model_file.tensors()[TensorRole::kTokenEmbedding],
                 files[embedding_of(model_file).shard], memory.num_threads),
-      rope(model_file.spec(), weights.rope_factors(), memory.batch),
+      rope(model_file.spec(), weights.rope_factors(uses_long_factors(model_file.spec(), options)),
+           memory.batch),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory)),
@@ -136,6 +143,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
   if (options.trace) {
     trace.emplace(step_capacity(model_file.spec(), memory.batch));
     model.trace = &*trace;
+    if (store) model.recall = &recall.emplace(model_file.spec());
   }
   if (options.lossy_routing < 1 && store) {
     cache_routing.emplace(options.lossy_routing, model_file.spec().router, store->cache(),
@@ -323,6 +331,11 @@ TraceEvents Engine::take_trace() {
   events.complete = trace.complete();
   trace.clear();
   return events;
+}
+
+RouterRecall::Counts Engine::router_recall() const {
+  const auto lock = impl_->lock();
+  return impl_->recall ? impl_->recall->counts() : RouterRecall::Counts{};
 }
 
 void Engine::set_routing(RouteScript script) {

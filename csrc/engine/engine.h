@@ -16,6 +16,7 @@
 #include "model/cache_routing.h"
 #include "model/expert_observer.h"
 #include "model/route_script.h"
+#include "model/router_recall.h"
 
 namespace edgemoe {
 
@@ -78,6 +79,9 @@ class Engine {
   // dropped and they are not complete. Errors: kArgument without that option.
   TraceEvents take_trace();
 
+  // Of the tokens decoded since the engine was loaded with EngineOptions::trace; else zeros.
+  RouterRecall::Counts router_recall() const;
+
   // For benchmarks: from now on the script chooses the experts, not the router. Errors: kArgument
   // with EngineOptions::lossy_routing, which needs the router's scores.
   void set_routing(RouteScript script);
@@ -132,11 +136,19 @@ class Session {
   void logits(uint32_t first, uint32_t count, std::span<float> out);
 
   uint32_t position() const noexcept;  // tokens in the sequence
-  // Forgets everything from `position` on. Errors: kArgument beyond the end.
+  // Forgets everything from `position` on. With recurrent layers the next evaluate starts by
+  // evaluating what is left once more, unless that is nothing. Errors: kArgument beyond the end.
   void rewind(uint32_t position);
 
  private:
+  // Rows [0, position_) once more: the state of recurrent layers is that of other tokens.
+  void replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop);
+  void run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> tokens, uint32_t position,
+           Phase phase, const ShouldStop& should_stop);
+
   Engine& engine_;
+  std::vector<int32_t> tokens_;  // of the sequence, where a state cannot be taken back
+  bool state_is_current_ = true;
   uint32_t position_ = 0;
   uint32_t num_rows_ = 0;
   std::mutex mutex_;  // one evaluate of this sequence at a time, however many steps it has

@@ -10,6 +10,7 @@
 #include "model/model_weights.h"
 #include "model/regrouper.h"
 #include "model/rope_table.h"
+#include "model/router_recall.h"
 #include "model/spec_reader.h"
 #include "model/step_recording.h"
 #include "model/workspace.h"
@@ -73,7 +74,7 @@ class Planner {
   }
 
   MemoryPlan plan() {
-    const uint32_t largest_context = default_context();
+    const uint32_t largest_context = wanted_context(spec_, options_);
     plan_.least_bytes =
         total(smallest_context(largest_context), smallest_batch(), plan_.least_pool_bytes);
     plan_.budget_bytes = budget_bytes(options_, plan_.least_bytes);
@@ -87,8 +88,10 @@ class Planner {
 
  private:
   uint64_t scratch(uint32_t batch) const {
-    const uint64_t trace =
-        options_.trace ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) : 0;
+    const uint64_t trace = options_.trace
+                               ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) +
+                                     RouterRecall::bytes(spec_)
+                               : 0;
     return trace + Workspace::bytes(spec_, batch, plan_.num_threads) +
            RopeTable::bytes(spec_, batch) +
            Regrouper::scratch_bytes(longest_row_bytes(gguf_), plan_.num_threads) +
@@ -102,11 +105,6 @@ class Planner {
         KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool);
   }
 
-  uint32_t default_context() const {
-    if (options_.context != 0) return options_.context;
-    return spec_.trained_context == 0 ? kDefaultContext
-                                      : std::min(spec_.trained_context, kDefaultContext);
-  }
   uint32_t smallest_context(uint32_t largest) const {
     return options_.context != 0 ? options_.context : std::min(largest, kLeastContext);
   }
@@ -158,6 +156,12 @@ class Planner {
 };
 
 }  // namespace
+
+uint32_t wanted_context(const ModelSpec& spec, const EngineOptions& options) noexcept {
+  if (options.context != 0) return options.context;
+  return spec.trained_context == 0 ? kDefaultContext
+                                   : std::min(spec.trained_context, kDefaultContext);
+}
 
 uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
   switch (options.memory) {

@@ -16,6 +16,8 @@ namespace edgemoe {
 
 ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment);
 
+// The context that the options ask for, without regard to memory.
+uint32_t wanted_context(const ModelSpec& spec, const EngineOptions& options) noexcept;
 // The budget that the options ask for. `least_bytes` is what kLeast means.
 uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes);
 

@@ -26,8 +26,12 @@ struct ExpertSupply {
   CacheRouting* cache_routing = nullptr;
 };
 
+// Routes the rows and asks for their experts; the routing stays in work.routed. From work.normed,
+// or from work.x where the layer routes before attention. Changes work.branch.
+ExpertStore::Request request_experts(StepContext& step, uint32_t layer, const ExpertSupply& supply);
 // The one place where experts meet kernels. Errors: kIo when an expert cannot be read.
-void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply);
+void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
+             ExpertStore::Request& request);
 
 // Reads experts [first, first + count) of a layer and shows each to `visit`, in the in-memory
 // layout, in the order in which they arrive. Errors: kIo.

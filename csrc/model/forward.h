@@ -28,6 +28,7 @@ struct Model {
   bool whole_layers = false;              // see ExpertSupply
   const RouteScript* script = nullptr;    // of benchmarks; else null
   EventTrace* trace = nullptr;            // null: nothing is recorded
+  RouterRecall* recall = nullptr;         // likewise
   CacheRouting* cache_routing = nullptr;  // of decode; null: routers have their way
   ExpertObserver* observer = nullptr;     // null: nobody looks
 };

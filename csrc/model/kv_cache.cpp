@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "model/recurrent_state.h"
 
 namespace edgemoe {
 namespace {
@@ -33,6 +34,13 @@ uint64_t KvCache::place(const ModelSpec& spec, uint32_t context, kernels::KvType
   uint64_t end = 0;
   for (const LayerSpec& layer_spec : spec.layers) {
     const AttentionSpec& attention = layer_spec.attention;
+    if (is_recurrent(attention.kind) || attention.kind == AttentionKind::kNone) {
+      Layer layer;
+      layer.keys = end;
+      end = align_up(end + state_floats(attention, spec.width) * sizeof(float), kLayerAlignment);
+      layers.push_back(layer);
+      continue;
+    }
     if (type == kernels::KvType::kQ8_0) {
       check_size(attention.key_size);
       check_size(attention.value_size);

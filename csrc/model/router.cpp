@@ -12,9 +12,7 @@ constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 constexpr float kLeastWeightSum = 6.103515625e-5f;  // the smallest normal binary16
 
 float sqrt_softplus(float x) noexcept {
-  const double bounded = x < -700.0f ? -700.0 : static_cast<double>(x);
-  const double softplus = bounded > 40.0 ? bounded : portable_log(1.0 + portable_exp(bounded));
-  return static_cast<float>(std::sqrt(softplus));
+  return static_cast<float>(std::sqrt(portable_softplus(static_cast<double>(x))));
 }
 
 void score(RouterScore kind, const kernels::KernelTable& table, std::span<float> logits) noexcept {

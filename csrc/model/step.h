@@ -13,6 +13,7 @@
 #include "model/model_weights.h"
 #include "model/rope_table.h"
 #include "model/route_script.h"
+#include "model/router_recall.h"
 #include "model/workspace.h"
 
 namespace edgemoe {
@@ -35,6 +36,7 @@ struct StepContext {
   std::span<const StepRow> rows;
   const RouteScript* script = nullptr;  // routes in place of the router
   EventTrace* trace = nullptr;          // null: nothing is recorded
+  RouterRecall* recall = nullptr;       // likewise
   ExpertObserver* observer = nullptr;   // null: nobody looks
 };
 

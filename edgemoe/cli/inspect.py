@@ -105,6 +105,9 @@ def _print(description: dict[str, Any], plan_text: str) -> None:
         f"trained for {model['trained_context']} tokens"
     )
     print(f"attention: {model['attention']}, {model['heads']} heads, {model['kv_heads']} KV heads")
+    for kind, layers in model["attention_layers"].items():
+        if kind != model["attention"]:
+            print(f"  {kind} in {layers} of {model['layers']} layers")
     if model["experts"]:
         print(
             f"experts: {model['experts']} per layer, {model['experts_used']} used, "

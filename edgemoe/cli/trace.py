@@ -39,6 +39,14 @@ def _check_outputs(values: dict[str, Any]) -> None:
         seen[path] = name
 
 
+def _shares(recall: list[float | None]) -> str:
+    return ", ".join(
+        f"{100 * share:.4g} % {f'{distance} layers ahead' if distance else 'in their own layer'}"
+        for distance, share in enumerate(recall)
+        if share is not None
+    )
+
+
 @click.command()
 @model_argument(required=True)
 @click.option("-p", "--prompt", type=Utf8Text(), help="The text to continue.")
@@ -80,7 +88,10 @@ def trace(**values: Any) -> None:
         for _ in model.generate(prompt, max_tokens=values["max_tokens"], sampling=sampling):
             pass
         print_lossy(model)
+        recall = model.router_recall()
     print(
         f"{values['out']}: {recorder.tokens[PREFILL]} tokens of the prompt and "
         f"{recorder.tokens[DECODE]} decoded, {recorder.num_rows} rows"
     )
+    if recall[0] is not None:
+        print(f"experts that routers asked early named: {_shares(recall)}")

@@ -12,8 +12,8 @@ namespace {
 using kernels::Activation;
 
 constexpr float kLimit = 7.0f;
-constexpr Activation kAll[] = {Activation::kSilu, Activation::kGelu, Activation::kRelu,
-                               Activation::kSwigluOai};
+constexpr Activation kAll[] = {Activation::kSilu,      Activation::kGelu,    Activation::kRelu,
+                               Activation::kSwigluOai, Activation::kSigmoid, Activation::kLinear};
 
 // h in float64, independent of the kernels.
 double hidden(Activation kind, double gate, double up) {
@@ -28,6 +28,10 @@ double hidden(Activation kind, double gate, double up) {
     }
     case Activation::kRelu:
       return std::max(gate, 0.0) * up;
+    case Activation::kSigmoid:
+      return logistic(gate) * up;
+    case Activation::kLinear:
+      return gate * up;
     case Activation::kSwigluOai: {
       const double kept = std::min(gate, double{kLimit});
       return (std::clamp(up, -double{kLimit}, double{kLimit}) + 1.0) * kept *
