@@ -55,12 +55,23 @@ def measured_order(table: CostTable, loss_of: Callable[[Choice], float]) -> Orde
     return order
 
 
+def widths(table: CostTable) -> list[str]:
+    """The types that the experts can have, rising. Raises ArgumentError without 2 and 4."""
+    names = [name for name in WIDTHS.values() if name in table.types and table.fits_all(name)]
+    if WIDTHS[2] not in names or WIDTHS[4] not in names:
+        raise ArgumentError(
+            f"the paper's method needs {WIDTHS[2]} and {WIDTHS[4]}, which the profile lacks or the "
+            "experts cannot have"
+        )
+    return names
+
+
 def find_bounds(losses: Mapping[str, float], most: float) -> Bounds:
     """The two neighbouring widths whose losses bracket `most`.
 
     Below the lowest width's loss that width serves twice; above, ArgumentError.
     """
-    names = list(WIDTHS.values())
+    names = [name for name in WIDTHS.values() if name in losses]
     if losses[names[0]] <= most:
         return Bounds(names[0], names[0])
     for low, high in zip(names, names[1:], strict=False):
@@ -96,7 +107,7 @@ def most_at_low(
 
 def of_bytes(table: CostTable, order: Order, most: int) -> Choice:
     """The paper's choice of at most `most` bytes, for comparison at equal sizes."""
-    names = list(WIDTHS.values())
+    names = widths(table)
     sizes = [table.bytes_of(table.uniform(name)) for name in names]
     if most < sizes[0]:
         raise ArgumentError(

@@ -26,6 +26,7 @@ from edgemoe.errors import ArgumentError
 # Plans that the closed loop measures at most, and how near to the target it wants to come.
 MOST_ROUNDS = 6
 _NEAR = 0.93
+_CURVE_POINTS = 12
 
 Report = Callable[[str], None]
 
@@ -178,7 +179,7 @@ class Planner:
         def loss_of(choice: Choice) -> float:
             return self.measure(choice).expected
 
-        losses = {name: loss_of(self.table.uniform(name)) for name in paper.WIDTHS.values()}
+        losses = {name: loss_of(self.table.uniform(name)) for name in paper.widths(self.table)}
         bounds = paper.find_bounds(losses, most)
         choice = paper.most_at_low(
             self.table, bounds, order, lambda one: holds(self.measure(one), most)
@@ -202,6 +203,19 @@ class Planner:
         known = None if self.meter is None else predicted
         return Planned(choice, known, loss, tuple(reasons))
 
+    def curve(self) -> list[tuple[float, float]]:
+        """(bits per weight, predicted divergence) of the best choices, smallest first."""
+        table = self.divergences()
+        smallest = table.bytes_of(table.sizes_least())
+        top = max(smallest, min(table.bytes_of(self.largest()), table.num_weights * 9 // 8))
+        points = []
+        for point in range(_CURVE_POINTS):
+            size = math.ceil(smallest * (top / smallest) ** (point / (_CURVE_POINTS - 1)))
+            choice = allocate_bytes(table, size)
+            divergence = self._floor + float(table.errors_of(choice).sum())
+            points.append((table.bits_of(choice), divergence))
+        return points
+
     # --- the result
 
     def result(self, planned: Planned, method: str, target: Target) -> Plan:
@@ -214,6 +228,7 @@ class Planner:
         }
         if planned.predicted_kl is not None:
             predicted["kl_mean"] = planned.predicted_kl
+            predicted["curve"] = [[bits, kl] for bits, kl in self.curve()]
         measured = {} if planned.loss is None else planned.loss.to_json()
         return replace(
             self.plan_of(planned.choice, method),

@@ -48,7 +48,7 @@ class SpeedModel:
     def __post_init__(self) -> None:
         if self.machine.pool <= 0:
             raise MemoryBudgetError(
-                f"{-self.machine.pool} bytes more are needed for the model without its experts"
+                f"{-self.machine.pool} bytes more than --for-memory are needed to run the model"
             )
         self._rates = _hit_rates(self.profile)
         counts = self.profile.counts.astype(np.float64)

@@ -12,7 +12,6 @@ from typing import Any
 import click
 
 from edgemoe import _core
-from edgemoe.bitwidth.allocation import allocate_bytes
 from edgemoe.bitwidth.cost_table import CostTable, cost_table
 from edgemoe.bitwidth.importance import profile_importance
 from edgemoe.bitwidth.loss_meter import LossMeter
@@ -29,7 +28,7 @@ from edgemoe.sizes import format_size, parse_size
 
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%?")
 _DEFAULT_LOSS = 0.02
-_TABLE_POINTS = 12
+_RUNNING_PROCESS_BYTES = 48 << 20
 
 
 class _Loss(_Parameter):
@@ -116,12 +115,16 @@ def _dense_bytes(source: _core.PackSource, types: dict[str, str]) -> int:
 def _speed_model(profile: Profile, model: str, values: dict[str, Any], dense: int) -> SpeedModel:
     file = _core.ModelFile(model)
     options = LoadOptions(memory=values["for_memory"], threads=values["threads"]).as_core()
+    if not isinstance(values["for_memory"], str):
+        # What this process takes by now is not what one takes that only runs the model.
+        more = file.plan(options)["process_bytes"] - _RUNNING_PROCESS_BYTES
+        options["memory"] = values["for_memory"] + max(0, more)
     plan = file.plan(options)
     measured = {"storage": values["storage_speed"], "memory": 0.0}
     rates = _core.bandwidth(file, options)
     pool = plan["expert_pool_bytes"] + plan["dense_bytes"] - min(dense, plan["dense_bytes"])
     if plan["budget_bytes"] < plan["least_bytes"]:
-        pool = 0
+        pool = plan["budget_bytes"] - plan["least_bytes"]
     return SpeedModel(
         profile,
         Machine(
@@ -135,19 +138,10 @@ def _speed_model(profile: Profile, model: str, values: dict[str, Any], dense: in
 
 def _print_table(planner: Planner) -> None:
     """Sizes and predicted divergences from the smallest types to the largest that pay."""
-    table = planner.divergences()
-    smallest = table.bytes_of(table.sizes_least())
-    largest = table.bytes_of(planner.largest())
-    top = min(largest, table.num_weights * 9 // 8)
     print(f"{'bits':>6}  {'experts':>12}  {'divergence':>10}")
-    for point in range(_TABLE_POINTS):
-        size = round(smallest * (top / smallest) ** (point / (_TABLE_POINTS - 1)))
-        choice = allocate_bytes(table, max(size, smallest))
-        divergence = float(table.errors_of(choice).sum())
-        print(
-            f"{table.bits_of(choice):6.3f}  {format_size(table.bytes_of(choice)):>12}  "
-            f"{divergence:10.5f}"
-        )
+    for bits, divergence in planner.curve():
+        size = format_size(bits * planner.table.num_weights / 8)
+        print(f"{bits:6.3f}  {size:>12}  {divergence:10.5f}")
 
 
 def _print_plan(plan: Plan, dense_bytes: int) -> None:
