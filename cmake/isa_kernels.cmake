@@ -34,6 +34,8 @@ function(edgemoe_add_isa_kernels target)
     edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_neon.cpp -DEDGEMOE_NEON)
     edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_dotprod.cpp
       -DEDGEMOE_NEON -march=armv8.2-a+dotprod)
+    edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_dotprod_one_token.cpp
+      -DEDGEMOE_NEON -march=armv8.2-a+dotprod)
     edgemoe_isa_kernel(${target} csrc/kernels/arm/kernels_i8mm.cpp
       -DEDGEMOE_NEON -march=armv8.2-a+dotprod+i8mm)
   endif()

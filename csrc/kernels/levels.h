@@ -20,5 +20,6 @@ void fill_avx2_one_token(KernelTable& table) noexcept;
 void fill_avxvnni_one_token(KernelTable& table) noexcept;
 void fill_avxvnni_evex_one_token(KernelTable& table) noexcept;
 void fill_avx512_one_token(KernelTable& table) noexcept;
+void fill_dotprod_one_token(KernelTable& table) noexcept;
 
 }  // namespace edgemoe::kernels

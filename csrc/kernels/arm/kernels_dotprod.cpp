@@ -11,6 +11,7 @@ namespace edgemoe::kernels {
 void fill_dotprod(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  fill_dotprod_one_token(table);
 }
 
 }  // namespace edgemoe::kernels

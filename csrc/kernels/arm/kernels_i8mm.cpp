@@ -11,6 +11,8 @@ namespace edgemoe::kernels {
 void fill_i8mm(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  // With one token smmla multiplies everything twice.
+  fill_dotprod_one_token(table);
 }
 
 }  // namespace edgemoe::kernels

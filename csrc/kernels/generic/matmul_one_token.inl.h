@@ -7,8 +7,10 @@
 //
 //   FoldTile    d and dmin of each row, `bytes` with the integer scales and minima, and products
 //               where matmul_tile.inl.h has codes
-//   begin_fold(values, tile)             the activations of the fold that is unpacked next
-//   store_codes<Format>(unit, index, tile)   multiplies columns 8 * index .. 8 * index + 7
+//   begin_fold(x, tile)                  the activations of the fold that is unpacked next
+//   store_codes<Format>(unit, index, tile)   multiplies columns 8 * index .. 8 * index + 7; of a
+//                                        span the first unit comes first, the last one last, and
+//                                        both after the scales
 //   widen_scales<Format>(columns, tile)  after unpacking: from tile.bytes
 //   RowTotals, zero_totals()             a float for each row
 //   finish_fold<Format>(tile, columns, x, totals)   the totals with the fold added
@@ -29,7 +31,7 @@ void multiply_tile(const MatmulArgs& args, const TileRows& rows, size_t fold_col
   for (size_t column = 0; column < args.columns; column += fold_columns) {
     const FoldColumns columns{column, fold_columns, column / activation_columns<Format>(args)};
     const FoldActivations x = fold_activations(row, columns);
-    begin_fold(x.codes, tile);
+    begin_fold(x, tile);
     unpack(column, tile);
     totals = finish_fold<Format>(tile, fold_columns, x, totals);
   }

@@ -44,11 +44,11 @@ inline void store_totals(RowTotals totals, float* to) noexcept {
   _mm256_store_ps(to, totals);
 }
 
-inline void begin_fold(const int8_t* values, FoldTile& tile) noexcept {
+inline void begin_fold(const FoldActivations& x, FoldTile& tile) noexcept {
 #pragma GCC unroll 16
   for (RowSums& products : tile.codes.products) products = zero_sums();
   tile.codes.sums = zero_sums();
-  tile.codes.values = values;
+  tile.codes.values = x.codes;
 }
 
 template <class Format>
