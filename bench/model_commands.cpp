@@ -1,5 +1,6 @@
 // prefill and decode: the same figures and JSON as the command `edgemoe bench`.
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/units.h"
 #include "commands.h"
@@ -34,6 +35,8 @@ EngineOptions load_options(Arguments& arguments) {
     options.in_flight_bytes = arguments.size("in-flight", 0);
   }
   options.cache_folder = arguments.text("cache-folder", "");
+  const std::string agreement = arguments.text("lossy-routing", "");
+  if (!agreement.empty()) options.lossy_routing = std::strtod(agreement.c_str(), nullptr);
   options.reader.backend = arguments.text("io", "auto");
   return options;
 }
@@ -69,6 +72,16 @@ void write_result(const BenchmarkResult& result, JsonWriter& json) {
   json.field("useful_bytes_per_token", result.read_ahead.useful_bytes_per_token);
   json.field("wasted_bytes_per_token", result.read_ahead.wasted_bytes_per_token);
   json.end_object();
+  if (result.cache_routing.target < 1) {
+    json.key("lossy_routing");
+    json.begin_object();
+    json.field("target", result.cache_routing.target);
+    json.field("agreement", result.cache_routing.agreement());
+    json.field("choices", result.cache_routing.choices);
+    json.field("substitutions", result.cache_routing.substitutions);
+    json.field("bytes_saved", result.cache_routing.bytes_saved);
+    json.end_object();
+  }
   json.key("limit");
   json.begin_object();
   json.field("storage", result.limit.storage);

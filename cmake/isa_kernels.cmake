@@ -11,6 +11,8 @@ endfunction()
 
 function(edgemoe_add_isa_kernels target)
   if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    edgemoe_isa_kernel(${target} csrc/quant/x86/quantize_avx2.cpp
+      -mavx2)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2.cpp
       -mavx2 -mfma -mf16c)
     edgemoe_isa_kernel(${target} csrc/kernels/x86/kernels_avx2_one_token.cpp

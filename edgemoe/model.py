@@ -169,6 +169,7 @@ class Model:
         self._engine: _core.Engine | None = _core.Engine(self._file, core_options)
         self._sequence: _Sequence | None = _Sequence(self._engine)
         self._plan = self._engine.plan()
+        self._is_lossy = options.lossy_routing is not None
 
     @classmethod
     def load(
@@ -186,6 +187,8 @@ class Model:
         preload: PreloadPolicy | None = None,
         cache_folder: str = "auto",
         governor: str = "auto",
+        verify: bool = False,
+        lossy_routing: float | None = None,
     ) -> Model:
         """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
 
@@ -213,6 +216,8 @@ class Model:
             look_ahead=chosen.layers,
             cache_folder=cache_folder,
             governor=governor,
+            verify=verify,
+            lossy_routing=lossy_routing,
         )
         return cls(os.fspath(path) if path is not None else str(demo_path()), options)
 
@@ -274,6 +279,11 @@ class Model:
         """The reader that brings experts: "uring", "pread", "buffered", or "none"."""
         return self._open_engine().io
 
+    @property
+    def is_lossy(self) -> bool:
+        """An option that changes results is on; Stats says how much it did."""
+        return self._is_lossy
+
     def memory_plan(self) -> dict[str, int]:
         """What was planned before anything was allocated, in bytes; context, batch, threads.
 
@@ -311,6 +321,15 @@ class Model:
         """
         self._open_engine().take_trace()  # says so when it was not, and drops what is old
         self._open_sequence().listener = listener
+
+    def router_recall(self) -> list[float | None]:
+        """What share of the experts that decoding used did routers name that were asked early?
+
+        By distance in layers; element 0 is the control, a layer's own router on its own input. None
+        where nothing was guessed. The model must have been loaded with LoadOptions(trace=True).
+        """
+        counts = self._open_engine().router_recall()
+        return [named / wanted if wanted else None for wanted, named in counts]
 
     def tokenize(
         self, text: str, *, add_bos: bool | None = None, parse_special: bool = False

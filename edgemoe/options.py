@@ -107,6 +107,12 @@ class LoadOptions:
                   $EDGEMOE_CACHE, else edgemoe in the user's cache folder; "none" keeps nothing
     governor  whether pressure on the system's memory shrinks the expert pool, see GOVERNORS;
               "auto" does with memory="auto"
+    verify    compare what is read of a packed file with its checksums: dense weights when the model
+              is loaded, experts whenever they are read; a difference raises ModelFormatError
+    lossy_routing  lossy: experts in memory are preferred to the router's choice while tokens are
+                  generated, so that this share of the routing weight (0.5 to 1) stays with the
+                  router's choice; None leaves it alone. Preload "auto" then reads nothing ahead
+                  while generating: that read more, not less
     trace     keep the events of each step for Model.record; takes memory of the budget
     """
 
@@ -123,12 +129,19 @@ class LoadOptions:
     look_ahead: int = PreloadPolicy.layers
     cache_folder: str = "auto"
     governor: str = GOVERNORS[0]
+    verify: bool = False
+    lossy_routing: float | None = None
     trace: bool = False
 
     def __post_init__(self) -> None:
         if self.governor not in GOVERNORS:
             known = ", ".join(GOVERNORS)
             raise ArgumentError(f"unknown governor {self.governor!r}; known: {known}")
+        if self.lossy_routing is not None and not 0.5 <= self.lossy_routing < 1:
+            raise ArgumentError(
+                "lossy_routing is the share of the routing weight that the router keeps: at least "
+                "0.5 and below 1; None is exact"
+            )
 
     def as_core(self) -> dict[str, object]:
         """The options as the core takes them. Raises ArgumentError for a bad memory size."""

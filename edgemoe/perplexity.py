@@ -6,85 +6,59 @@ by BOS where the vocabulary adds one; the second half of each window is scored.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edgemoe.errors import ArgumentError, ReadError
+from edgemoe.base_logits import (
+    BaseFile,
+    BaseKey,
+    BaseRows,
+    MemoryBase,
+    RowReader,
+    Rows,
+    RowWriter,
+    ScoredText,
+    decode_rows,
+    encode_rows,
+)
+from edgemoe.divergence import Divergence, Perplexity, TokenScores, mean_of, perplexity_of
+from edgemoe.errors import ArgumentError, ModelFormatError
 from edgemoe.model import Model
+
+__all__ = ["Divergence", "MemoryBase", "Perplexity", "measure_perplexity", "measure_windows"]
 
 Progress = Callable[[int, int], None]
 _Ids = npt.NDArray[np.int32]
-# Ids that were to be predicted, and the log-probabilities [ids, vocabulary] at their places.
-_Scored = tuple[_Ids, npt.NDArray[np.float32]]
+_Logits = npt.NDArray[np.float32]
+
+# Logits that are scored at a time: arrays of that many float32 stay in the cache of a core.
+_BLOCK = 1 << 17
+# Less likely than e^-10000 is nothing.
+_MOST_NATS = 10000.0
 
 
 @dataclass(frozen=True)
-class Divergence:
-    """How far a model is from the base whose log-probabilities were saved."""
+class _Windows:
+    """Windows of one text, [windows, context]; `prefix` replaces the first token of each."""
 
-    kl_mean: float
-    same_top1: float
-    perplexity_ratio: float
+    ids: _Ids
+    prefix: int | None
 
-
-@dataclass(frozen=True)
-class Perplexity:
-    """`nll` is the mean negative log-likelihood of the `tokens` that were scored, in nats."""
-
-    perplexity: float
-    nll: float
-    tokens: int
-    divergence: Divergence | None = None
+    @property
+    def key(self) -> ScoredText:
+        context = self.ids.shape[1]
+        digest = hashlib.sha256(f"{context} {self.prefix} ".encode())
+        digest.update(self.ids.astype("<i4").tobytes())
+        return ScoredText(digest.hexdigest(), len(self.ids) * (context - 1 - context // 2))
 
 
-class BaseLogits:
-    """Log-probabilities of a base model, float16 [scored, vocabulary], as an .npy file.
-
-    Beside it, FILE.tokens.npy holds the ids of the windows, so that only equal texts are compared.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._tokens_path = path.with_name(path.name + ".tokens.npy")
-
-    def save(self, pieces: Iterator[_Scored], count: int, windows: _Ids) -> Iterator[_Scored]:
-        """Writes the pieces that pass through. Raises ReadError when the file cannot be written."""
-        try:
-            np.save(self._tokens_path, windows)
-            out: npt.NDArray[np.float16] | None = None
-            at = 0
-            for targets, rows in pieces:
-                if out is None:
-                    shape = (count, rows.shape[1])
-                    out = np.lib.format.open_memmap(
-                        self._path, mode="w+", dtype=np.float16, shape=shape
-                    )
-                out[at : at + len(rows)] = rows
-                at += len(rows)
-                yield targets, rows
-        except OSError as error:
-            raise ReadError(f"{self._path}: cannot be written: {error.strerror}") from None
-
-    def load(self, windows: _Ids) -> npt.NDArray[np.float16]:
-        """Raises ReadError when a file is missing and ArgumentError when it is of another text."""
-        try:
-            tokens = np.load(self._tokens_path)
-            saved: npt.NDArray[np.float16] = np.load(self._path, mmap_mode="r")
-        except (OSError, ValueError) as error:
-            raise ReadError(
-                f"{self._path}: cannot be read ({error}); write it with --save-kl-base"
-            ) from None
-        if not np.array_equal(tokens, windows):
-            raise ArgumentError(f"{self._path}: was made from another text, vocabulary or context")
-        return saved
-
-
-def _windows(model: Model, text: str, context: int) -> _Ids:
+def _windows(model: Model, text: str, context: int, most: int | None) -> _Windows:
     tokens = model.tokenize(text)
     count = len(tokens) // context
     if count == 0:
@@ -92,75 +66,186 @@ def _windows(model: Model, text: str, context: int) -> _Ids:
             f"the text has {len(tokens)} tokens; one window takes {context}: give a longer text "
             "or a smaller --context"
         )
-    return np.asarray(tokens[: count * context], dtype=np.int32).reshape(count, context)
-
-
-def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    wide = logits.astype(np.float64)
-    wide -= wide.max(axis=1, keepdims=True)
-    wide -= np.log(np.exp(wide).sum(axis=1, keepdims=True))
-    return wide.astype(np.float32)
-
-
-def _scored(model: Model, windows: _Ids, progress: Progress) -> Iterator[_Scored]:
-    """The scored positions, a few rows at a time."""
-    context = windows.shape[1]
+    ids = np.asarray(tokens[: count * context], dtype=np.int32).reshape(count, context)
+    if most is not None and most < count:
+        # The middles of equal parts.
+        ids = ids[(2 * np.arange(most) + 1) * count // (2 * most)]
     tokenizer = model.tokenizer
-    for index, window in enumerate(windows):
+    return _Windows(ids, tokenizer.bos_id if tokenizer.add_bos else None)
+
+
+def _scored(
+    model: Model, windows: _Windows, one_by_one: bool, done: Callable[[], None]
+) -> Iterator[tuple[_Ids, _Logits]]:
+    """The ids to be predicted and the logits at their places, a few rows at a time."""
+    context = windows.ids.shape[1]
+    most = max(1, _BLOCK // model.vocabulary_size)
+    for window in windows.ids:
         tokens = window.tolist()
-        if tokenizer.add_bos and tokenizer.bos_id is not None:
-            tokens[0] = tokenizer.bos_id
-        progress(index, len(windows))
+        if windows.prefix is not None:
+            tokens[0] = windows.prefix
         position = 0
-        for rows in model.logit_rows(tokens):
+        for rows in model.logit_rows(tokens, one_by_one=one_by_one):
             first = max(context // 2, position)
             last = min(context - 1, position + len(rows))
-            if first < last:
-                scored = _log_softmax(rows[first - position : last - position])
-                yield window[first + 1 : last + 1], scored
+            for begin in range(first, last, most):
+                end = min(begin + most, last)
+                yield window[begin + 1 : end + 1], rows[begin - position : end - position]
             position += len(rows)
-    progress(len(windows), len(windows))
+        done()
+
+
+class _Block:
+    """Log-probabilities of some rows. Elements are float32, sums over a row float64."""
+
+    def __init__(self, targets: _Ids, logits: _Logits) -> None:
+        top = logits.max(axis=1)
+        if not np.isfinite(top).all():
+            raise ModelFormatError(
+                "the model's logits are not numbers; its weights are damaged or overflow"
+            )
+        # A token that is ruled out (minus infinity) must not make 0 * infinity of a sum.
+        self.below_top = np.maximum(logits - top[:, None], np.float32(-_MOST_NATS))
+        self.log_sum = np.log(np.exp(self.below_top).sum(axis=1, dtype=np.float64))
+        self.best = logits.argmax(axis=1)
+        chosen = self.below_top[np.arange(len(targets)), targets]
+        self.nll: npt.NDArray[np.float64] = self.log_sum - chosen
+
+    def rows(self) -> Rows:
+        return encode_rows(self.below_top, self.best, -self.nll)
+
+    def divergence_from(self, base: Rows) -> npt.NDArray[np.float64]:
+        """Sum of p (log p - log q). It is not negative; what rounding makes so is 0."""
+        other = decode_rows(base)
+        weights = np.exp(other)
+        total = weights.sum(axis=1, dtype=np.float64)
+        other -= self.below_top
+        other *= weights
+        expected = other.sum(axis=1, dtype=np.float64) / total
+        divergence: npt.NDArray[np.float64] = expected - np.log(total) + self.log_sum
+        return divergence.clip(min=0.0)
+
+
+def _score(block: _Block, base: RowReader | None) -> TokenScores:
+    if base is None:
+        nothing = np.empty(0)
+        return TokenScores(block.nll, nothing, nothing, np.empty(0, dtype=np.bool_))
+    rows = base.read(len(block.best))
+    return TokenScores(
+        block.nll,
+        -rows["target"],
+        block.divergence_from(rows),
+        rows["best"] == block.best,
+    )
+
+
+def _measure(
+    pieces: Iterator[tuple[_Ids, _Logits]], base: RowReader | None, out: RowWriter | None
+) -> Perplexity:
+    parts = []
+    for targets, logits in pieces:
+        block = _Block(targets, logits)
+        if out is not None:
+            out.write(block.rows())
+        parts.append(_score(block, base))
+    return perplexity_of(TokenScores.joined(parts))
+
+
+def _storage(base: Path | MemoryBase) -> BaseFile | MemoryBase:
+    return base if isinstance(base, MemoryBase) else BaseFile(base)
+
+
+@dataclass(frozen=True)
+class _Job:
+    windows: Sequence[_Windows]
+    base: Path | MemoryBase | None
+    save_base: Path | MemoryBase | None
+    one_by_one: bool
+    progress: Progress
+
+    def run(self, model: Model) -> list[Perplexity]:
+        """One result for each text."""
+        keys = [one.key for one in self.windows]
+        context = self.windows[0].ids.shape[1]
+        key = BaseKey(model.vocabulary_size, context, tuple(keys))
+        total = sum(len(one.ids) for one in self.windows)
+        finished = 0
+
+        def count_window() -> None:
+            nonlocal finished
+            finished += 1
+            self.progress(finished, total)
+
+        self.progress(0, total)
+        with ExitStack() as stack:
+            saved: BaseRows | None = None
+            if self.base is not None:
+                saved = stack.enter_context(_storage(self.base).reading(key))
+            out: RowWriter | None = None
+            if self.save_base is not None:
+                out = stack.enter_context(_storage(self.save_base).saving(key))
+            return [
+                _measure(
+                    _scored(model, one, self.one_by_one, count_window),
+                    None if saved is None else saved.of(one_key),
+                    out,
+                )
+                for one, one_key in zip(self.windows, keys, strict=True)
+            ]
 
 
 def measure_perplexity(
     model: Model,
-    text: str,
+    text: str | Sequence[str],
     *,
     context: int = 512,
-    base: Path | None = None,
-    save_base: Path | None = None,
+    base: Path | MemoryBase | None = None,
+    save_base: Path | MemoryBase | None = None,
+    max_windows: int | None = None,
+    one_by_one: bool = False,
     progress: Progress = lambda done, total: None,
 ) -> Perplexity:
-    """Scores `text`; with `base`, compares with log-probabilities that `save_base` wrote.
+    """Scores one text, or several and their mean.
 
-    Raises ArgumentError when the text is shorter than a window or `context` is below 4.
+    base        compare with the log-probabilities that `save_base` took from another model, of
+                these texts or more
+    max_windows of each text, spread evenly over it
+    one_by_one  evaluate token by token, as generation does: only then do lossy options that act on
+                generation have an effect
+
+        measure_perplexity(model, text, context=256).perplexity
+
+    Raises ArgumentError when a text is shorter than a window, `context` is below 4 or the base is
+    of something else, and what BaseFile raises for files.
     """
+    if max_windows is not None and max_windows < 1:
+        raise ArgumentError("max_windows must be at least 1")
+    texts = [text] if isinstance(text, str) else list(text)
+    if not texts:
+        raise ArgumentError("there is no text to score")
     if context < 4:
         raise ArgumentError("context must be at least 4")
-    windows = _windows(model, text, context)
-    count = len(windows) * (context - 1 - context // 2)
-    pieces = _scored(model, windows, progress)
-    if save_base is not None:
-        pieces = BaseLogits(save_base).save(pieces, count, windows)
-    saved = None if base is None else BaseLogits(base).load(windows)
-    return _score(pieces, saved)
+    windows = [_windows(model, one, context, max_windows) for one in texts]
+    job = _Job(windows, base, save_base, one_by_one, progress)
+    results = job.run(model)
+    return results[0] if isinstance(text, str) else mean_of(results)
 
 
-def _score(pieces: Iterator[_Scored], saved: npt.NDArray[np.float16] | None) -> Perplexity:
-    nll = base_nll = divergence = 0.0
-    same = at = 0
-    for targets, log_probabilities in pieces:
-        index = np.arange(len(targets))
-        nll -= float(log_probabilities[index, targets].sum(dtype=np.float64))
-        if saved is not None:
-            base = saved[at : at + len(targets)].astype(np.float32)
-            base_nll -= float(base[index, targets].sum(dtype=np.float64))
-            difference = (base - log_probabilities).astype(np.float64)
-            divergence += float((np.exp(base.astype(np.float64)) * difference).sum())
-            same += int((base.argmax(axis=1) == log_probabilities.argmax(axis=1)).sum())
-        at += len(targets)
-    mean = nll / at
-    compared = None
-    if saved is not None:
-        compared = Divergence(divergence / at, same / at, math.exp(mean - base_nll / at))
-    return Perplexity(math.exp(mean), mean, at, compared)
+def measure_windows(
+    model: Model,
+    texts: Sequence[_Ids],
+    *,
+    base: Path | MemoryBase | None = None,
+    save_base: Path | MemoryBase | None = None,
+    progress: Progress = lambda done, total: None,
+) -> Perplexity:
+    """As measure_perplexity, of texts that are windows of tokens already, [windows, context] each.
+
+    The first token of a window is what stands there: BOS where the vocabulary wants one.
+    """
+    windows = [_Windows(np.asarray(one, dtype=np.int32), None) for one in texts]
+    if not windows or any(len(one.ids) == 0 or one.ids.shape[1] < 4 for one in windows):
+        raise ArgumentError("there are no windows of at least 4 tokens to score")
+    if len({one.ids.shape[1] for one in windows}) != 1:
+        raise ArgumentError("the windows have several lengths")
+    return mean_of(_Job(windows, base, save_base, False, progress).run(model))

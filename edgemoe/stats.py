@@ -27,13 +27,28 @@ class PhaseStats:
 
 
 @dataclass(frozen=True)
+class LossyRouting:
+    """What lossy routing did to the decoded tokens.
+
+    agreement  share of the routing weight that stayed with the router's choice; at least `target`
+    choices    experts that routers chose; `substitutions` of them were replaced by others in memory
+    """
+
+    target: float
+    agreement: float
+    choices: int
+    substitutions: int
+    bytes_saved: int
+
+
+@dataclass(frozen=True)
 class Stats:
     """Counters since loading, and the memory of the process now. Bytes and seconds.
 
     read_ahead_bytes were read before their layer asked; useful_bytes of them were asked for while
     they were there, wasted_bytes were evicted before that. memory["expert_pool_bytes"] is what the
     expert pool may hold now: while others need memory the governor shrinks it (pool_shrinks times
-    so far), and lets it grow back (pool_grows).
+    so far), and lets it grow back (pool_grows). lossy_routing is None where results are exact.
     """
 
     tokens: int
@@ -58,6 +73,7 @@ class Stats:
     prefill: PhaseStats
     decode: PhaseStats
     layers: tuple[LayerCounts, ...]
+    lossy_routing: LossyRouting | None
     memory: Mapping[str, int]
 
     @property
@@ -70,7 +86,7 @@ class Stats:
         counters = {
             name: stats[name]
             for name in cls.__dataclass_fields__
-            if name not in ("prefill", "decode", "layers", "memory")
+            if name not in ("prefill", "decode", "layers", "lossy_routing", "memory")
         }
         memory = {
             "budget_bytes": plan["budget_bytes"],
@@ -82,11 +98,13 @@ class Stats:
             "learned_bytes": plan["learned_bytes"],
             "expert_pool_bytes": stats["expert_pool_bytes"],
         }
+        lossy = stats["lossy_routing"]
         layers = tuple(LayerCounts(*counts) for counts in stats["layers"])
         return cls(
             **counters,
             prefill=PhaseStats(**stats["prefill"]),
             decode=PhaseStats(**stats["decode"]),
             layers=layers,
+            lossy_routing=None if lossy is None else LossyRouting(**lossy),
             memory=memory,
         )

@@ -75,6 +75,13 @@ double portable_exp(double x) noexcept {
   return polynomial(kSeries, r) * power_of_two(static_cast<int>(n));
 }
 
+double portable_softplus(double x) noexcept {
+  if (!(x <= 40.0)) return x;
+  if (x < -700.0) return 0.0;
+  const double e = portable_exp(x);
+  return x < -30.0 ? e : portable_log(1.0 + e);
+}
+
 SinCos portable_sincos(double x) noexcept {
   constexpr double kSine[] = {1.0,
                               -1.0 / 6.0,

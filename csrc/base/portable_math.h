@@ -10,6 +10,9 @@ double portable_log(double x) noexcept;
 // e^x. Requires: |x| <= 700.
 double portable_exp(double x) noexcept;
 
+// log(1 + e^x), for any x; NaN stays NaN.
+double portable_softplus(double x) noexcept;
+
 struct SinCos {
   double sin;
   double cos;

@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "bindings/conversions.h"
+#include "bindings/interruptible.h"
+#include "bitwidth/expert_statistics.h"
 #include "engine/benchmark.h"
 #include "engine/sampler.h"
 
@@ -15,28 +17,22 @@ namespace {
 using Tokens = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-// Runs `action(should_stop)` without the GIL; a signal handler that raises (Ctrl-C) stops it.
-template <class Action>
-void run_interruptibly(const Action& action) {
-  bool interrupted = false;
-  const auto should_stop = [&interrupted] {
-    const py::gil_scoped_acquire acquired;
-    interrupted = PyErr_CheckSignals() != 0;
-    return interrupted;
-  };
-  try {
-    const py::gil_scoped_release released;
-    action(should_stop);
-  } catch (const Error&) {
-    if (interrupted) throw py::error_already_set();
-    throw;
-  }
-}
-
 void evaluate(Session& session, const Tokens& tokens) {
   if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
   const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
   run_interruptibly([&](const Session::ShouldStop& stop) { session.evaluate(span, stop); });
+}
+
+void evaluate_windows(Session& session, const Tokens& tokens, uint32_t window) {
+  if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
+  const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
+  run_interruptibly(
+      [&](const Session::ShouldStop& stop) { session.evaluate_windows(span, window, stop); });
+}
+
+void observe_experts(Engine& engine, ExpertStatistics* statistics) {
+  const py::gil_scoped_release released;
+  engine.observe_experts(statistics);
 }
 
 Floats logits(Session& session, const Engine& engine, uint32_t first, uint32_t count) {
@@ -61,6 +57,16 @@ py::dict take_trace(Engine& engine) {
       py::array_t<LayerEvent>(static_cast<py::ssize_t>(events.layers.size()), events.layers.data());
   dict["complete"] = events.complete;
   return dict;
+}
+
+// (wanted, named) by distance in layers.
+std::vector<std::pair<uint64_t, uint64_t>> router_recall(const Engine& engine) {
+  const py::gil_scoped_release released;
+  std::vector<std::pair<uint64_t, uint64_t>> counts;
+  for (const RouterRecall::Count& count : engine.router_recall()) {
+    counts.emplace_back(count.wanted, count.named);
+  }
+  return counts;
 }
 
 // A running step holds the engine and asks for the GIL: who waits for the engine must not have it.
@@ -154,6 +160,7 @@ py::dict dict_of(const BenchmarkResult& result) {
   ahead["useful_bytes_per_token"] = result.read_ahead.useful_bytes_per_token;
   ahead["wasted_bytes_per_token"] = result.read_ahead.wasted_bytes_per_token;
   dict["read_ahead"] = ahead;
+  dict["lossy_routing"] = object_of(result.cache_routing);
   dict["limit"] = limits;
   dict["of_limit"] = result.of_limit;
   return dict;
@@ -222,7 +229,10 @@ void bind_engine(py::module_& module) {
       .def("set_memory", set_memory, py::arg("memory"))
       .def("stats", stats)
       .def("take_trace", take_trace)
+      .def("router_recall", router_recall)
       .def("set_routing", set_routing, py::arg("experts"))
+      .def("observe_experts", observe_experts, py::arg("statistics").none(true),
+           py::keep_alive<1, 2>())
       .def_property_readonly("level", &Engine::level)
       .def_property_readonly("io",
                              [](const Engine& engine) { return std::string(engine.io_backend()); })
@@ -231,6 +241,7 @@ void bind_engine(py::module_& module) {
   py::class_<Session>(module, "Session")
       .def(py::init<Engine&>(), py::arg("engine"), py::keep_alive<1, 2>())
       .def("evaluate", evaluate, py::arg("tokens"))
+      .def("evaluate_windows", evaluate_windows, py::arg("tokens"), py::arg("window"))
       .def("logits", logits, py::arg("engine"), py::arg("first"), py::arg("count"))
       .def("rewind", &Session::rewind, py::arg("position"))
       .def_property_readonly("num_rows", &Session::num_rows)

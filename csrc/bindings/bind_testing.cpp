@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "base/fast_hash.h"
 #include "bindings/bindings.h"
 #include "quant/layout.h"
 #include "quant/unpack.h"
@@ -56,6 +57,9 @@ py::bytes moved(const std::string& name, const std::string& data, size_t rows, s
 void bind_testing(py::module_& testing) {
   testing.def("quant_types", quant_types, "(name, ggml id, block elements, block bytes)");
   testing.def("dequantize", dequantized, py::arg("type"), py::arg("data"), py::arg("count"));
+  testing.def("fast_hash", [](const std::string_view data) {
+    return fast_hash(std::as_bytes(std::span(data)));
+  });
   testing.def("regroup", [](const std::string& type, const py::bytes& data, size_t rows,
                             size_t columns) { return moved(type, data, rows, columns, false); });
   testing.def("ungroup", [](const std::string& type, const py::bytes& data, size_t rows,

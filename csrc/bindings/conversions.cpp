@@ -79,6 +79,12 @@ EngineOptions options_from(const py::dict& values) {
       options.governing = governing_from(value.cast<std::string>());
     } else if (key == "system_root") {
       options.system_root = value.cast<std::string>();
+    } else if (key == "reserved_bytes") {
+      options.reserved_bytes = value.cast<uint64_t>();
+    } else if (key == "verify") {
+      options.verify = value.cast<bool>();
+    } else if (key == "lossy_routing") {
+      if (!value.is_none()) options.lossy_routing = value.cast<double>();
     } else if (key == "trace") {
       options.trace = value.cast<bool>();
     } else {
@@ -96,6 +102,7 @@ py::dict dict_of(const MemoryPlan& plan) {
   dict["kv_cache_bytes"] = plan.kv_cache_bytes;
   dict["scratch_bytes"] = plan.scratch_bytes;
   dict["learned_bytes"] = plan.learned_bytes;
+  dict["reserved_bytes"] = plan.reserved_bytes;
   dict["expert_pool_bytes"] = plan.expert_pool_bytes;
   dict["planned_bytes"] = plan.planned_bytes();
   dict["least_bytes"] = plan.least_bytes;
@@ -114,6 +121,17 @@ py::dict dict_of(const ExpertStats& stats) {
   dict["bytes_read"] = stats.bytes_read;
   dict["stall_seconds"] = static_cast<double>(stats.stall_ns) * 1e-9;
   dict["busy_seconds"] = static_cast<double>(stats.busy_ns) * 1e-9;
+  return dict;
+}
+
+py::object object_of(const CacheRoutingStats& stats) {
+  if (stats.target == 1) return py::none();
+  py::dict dict;
+  dict["target"] = stats.target;
+  dict["agreement"] = stats.agreement();
+  dict["choices"] = stats.choices;
+  dict["substitutions"] = stats.substitutions;
+  dict["bytes_saved"] = stats.bytes_saved;
   return dict;
 }
 
@@ -143,6 +161,7 @@ py::dict dict_of(const EngineStats& stats) {
   dict["pool_grows"] = stats.pool_grows;
   dict["resident_bytes"] = stats.resident_bytes;
   dict["peak_resident_bytes"] = stats.peak_resident_bytes;
+  dict["lossy_routing"] = object_of(stats.cache_routing);
   py::list layers;
   for (const LayerStats& layer : stats.layers) {
     layers.append(py::make_tuple(layer.demands, layer.hits));

@@ -1,6 +1,7 @@
 #include "engine/benchmark.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <limits>
 #include <vector>
@@ -55,10 +56,21 @@ double active_weights(const ModelFile& file, uint32_t tokens_per_logits) {
   return static_cast<double>(total) + static_cast<double>(for_logits) / tokens_per_logits;
 }
 
-// The type and width that most of the work has: those of the experts, or of a dense network.
+// The type and width that most of the work has: those of the experts (the type that most of them
+// have, of several), or of a dense network.
 std::pair<QuantType, uint64_t> main_matrix(const ModelFile& file) {
+  std::array<uint64_t, kNumQuantTypes> counts = {};
+  uint64_t columns = 0;
   for (const LayerTensors& layer : file.tensors().layers) {
-    if (!layer.experts.empty()) return {layer.experts[0].type, layer.experts[0].columns};
+    for (const ExpertTensor& expert : layer.experts) {
+      if (columns == 0) columns = expert.columns;
+      if (expert.columns != columns) continue;
+      for (const QuantType type : expert.types) ++counts[static_cast<size_t>(type)];
+    }
+  }
+  if (columns != 0) {
+    const auto most = std::max_element(counts.begin(), counts.end()) - counts.begin();
+    return {static_cast<QuantType>(most), columns};
   }
   const BoundTensor& gate = file.tensors().layers.at(0)[TensorRole::kFfnGate];
   return {gate.info->type, gate.info->columns()};
@@ -128,6 +140,18 @@ ReadAheadResult read_ahead_result(const EngineStats& start, const EngineStats& e
       static_cast<double>(end.experts.useful_bytes - start.experts.useful_bytes) / tokens;
   result.wasted_bytes_per_token =
       static_cast<double>(end.experts.wasted_bytes - start.experts.wasted_bytes) / tokens;
+  return result;
+}
+
+CacheRoutingStats difference(const CacheRoutingStats& start,
+                             const CacheRoutingStats& end) noexcept {
+  CacheRoutingStats result;
+  result.target = end.target;
+  result.choices = end.choices - start.choices;
+  result.substitutions = end.substitutions - start.substitutions;
+  result.weight = end.weight - start.weight;
+  result.lost_weight = end.lost_weight - start.lost_weight;
+  result.bytes_saved = end.bytes_saved - start.bytes_saved;
   return result;
 }
 
@@ -207,6 +231,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
   result.busy_seconds_per_token =
       static_cast<double>(after.busy_ns - start.busy_ns) * 1e-9 / tokens;
   result.read_ahead = read_ahead_result(before, end, tokens);
+  result.cache_routing = difference(before.cache_routing, end.cache_routing);
   result.limit = token_limits(engine, file, options, bandwidth, result.bytes_read_per_token);
   result.of_limit = share_of_limit(result);
   return result;

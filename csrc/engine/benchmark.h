@@ -40,6 +40,7 @@ struct BenchmarkResult {
   double stall_seconds_per_token = 0;
   double busy_seconds_per_token = 0;  // with reads under way, until their end was noticed
   ReadAheadResult read_ahead;
+  CacheRoutingStats cache_routing;  // of the measured tokens; target 1: routers decided
   TokenLimits limit;
   double of_limit = 0;  // median / the least limit
 };

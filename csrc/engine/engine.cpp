@@ -14,6 +14,7 @@
 #include "kernels/dispatch.h"
 #include "model/ffn.h"
 #include "model/step_recording.h"
+#include "weights/checksums.h"
 
 namespace edgemoe {
 namespace {
@@ -61,8 +62,11 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   store.most_pool_bytes = plan.most_pool_bytes;
   store.eviction = options.eviction;
   store.preload = preload_of(options.mode, options.preload);
+  // What would be read ahead is what lossy routing would do without.
+  store.auto_in_decode = options.lossy_routing == 1;
   store.keep = rules_of(options.mode).keeps;
   store.num_used = file.spec().router.num_used;
+  if (options.verify) store.checksums = file.packed()->expert_checksums;
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
   constexpr uint64_t kWorthMeasuring = 256 * kMiB;
   const bool streams = pool_bytes < layout.total_slot_bytes();
@@ -77,6 +81,24 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
                               ExpertStore::min_pool_bytes(layout));
   return std::make_unique<ExpertStore>(std::move(layout), files,
                                        make_reader(options.reader, files[0]), store);
+}
+
+void verify_dense(const ModelFile& file, const std::function<bool()>& should_stop) {
+  if (!file.packed()) {
+    throw Error(ErrorCode::kArgument, file.gguf().paths()[0] +
+                                          ": has no checksums to verify; load it without verify, "
+                                          "or pack it with edgemoe pack");
+  }
+  const auto progress = [&](uint64_t) { return should_stop && should_stop(); };
+  const ChecksumReport report = verify_checksums(file.gguf(), file.tensors(), *file.packed(),
+                                                 ChecksumScope::kDense, progress);
+  if (report.first_damaged) throw Error(ErrorCode::kFormat, describe(*report.first_damaged));
+}
+
+// Decided by what the user asked for, not by what the budget left of it.
+bool uses_long_factors(const ModelSpec& spec, const EngineOptions& options) {
+  const uint32_t original = spec.layers.front().attention.rope.original_context;
+  return original != 0 && wanted_context(spec, options) > original;
 }
 
 const TensorInfo& embedding_of(const ModelFile& file) {
@@ -97,7 +119,8 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
       weights(model_file.spec(), model_file.tensors(), files, pool),
       embedding(model_file.tensors()[TensorRole::kTokenEmbedding],
                 files[embedding_of(model_file).shard], memory.num_threads),
-      rope(model_file.spec(), weights.rope_factors(), memory.batch),
+      rope(model_file.spec(), weights.rope_factors(uses_long_factors(model_file.spec(), options)),
+           memory.batch),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory)),
@@ -120,6 +143,14 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
   if (options.trace) {
     trace.emplace(step_capacity(model_file.spec(), memory.batch));
     model.trace = &*trace;
+    if (store) model.recall = &recall.emplace(model_file.spec());
+  }
+  if (options.lossy_routing < 1 && store) {
+    cache_routing.emplace(options.lossy_routing, model_file.spec().router, store->cache(),
+                          store->layout());
+    model.cache_routing = &*cache_routing;
+    // The use of experts that is learned is not what the model's routers chose.
+    keeps_learned = false;
   }
 }
 
@@ -184,6 +215,23 @@ void Engine::Impl::start_warm_up() {
   }
 }
 
+namespace {
+
+void check_lossy_routing(const EngineOptions& options) {
+  const double target = options.lossy_routing;
+  if (!(target >= CacheRouting::kLeastAgreement && target <= 1)) {
+    throw Error(ErrorCode::kArgument,
+                "lossy_routing is the share of the routing weight that is kept: 0.5 to 1");
+  }
+  if (target < 1 && !rules_of(options.mode).keeps) {
+    throw Error(ErrorCode::kArgument,
+                "mode " + std::string(rules_of(options.mode).name) +
+                    " keeps no experts that lossy_routing could prefer; use mode stream");
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options,
                                      const std::function<bool()>& should_stop) {
   constexpr uint32_t kMaxThreads = 1024;
@@ -195,10 +243,12 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
                                           std::to_string(ReadAhead::kMaxDistance) + " layers");
   }
   preload_of(options.mode, options.preload);
+  check_lossy_routing(options);
   const MemoryPlan plan = file.plan(options);
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
   }
+  if (options.verify) verify_dense(file, should_stop);
   auto impl = std::make_unique<Impl>(file, options, plan);
   const bool learns = impl->store && !impl->options.cache_folder.empty();
   if (learns) impl->take_up_learned();
@@ -222,8 +272,35 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
-    load_experts(*impl_->store, impl_->regrouper, layer, model.router.num_experts);
+    edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, 0,
+                           model.router.num_experts, [](const ReadyExpert&) {});
   }
+}
+
+void Engine::visit_experts(uint32_t layer, uint32_t first, uint32_t count,
+                           const std::function<void(ThreadPool&, const ReadyExpert&)>& visit,
+                           const std::function<bool()>& should_stop) {
+  const auto lock = impl_->lock_for_step();
+  const ModelSpec& model = impl_->file.spec();
+  if (layer >= model.num_layers || model.layers[layer].ffn.kind != FfnKind::kMoe ||
+      first > model.router.num_experts || count > model.router.num_experts - first) {
+    throw Error(ErrorCode::kArgument, "layer " + std::to_string(layer) + " has no experts " +
+                                          std::to_string(first) + " to " +
+                                          std::to_string(uint64_t{first} + count));
+  }
+  impl_->store->begin_step(Phase::kPrefill);
+  edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, first,
+                         count, [&](const ReadyExpert& expert) {
+                           if (should_stop && should_stop()) {
+                             throw Error(ErrorCode::kCancelled, "stopped by the caller");
+                           }
+                           visit(impl_->pool, expert);
+                         });
+}
+
+void Engine::observe_experts(ExpertObserver* observer) {
+  const auto lock = impl_->lock();
+  impl_->model.observer = observer;
 }
 
 void Engine::keep_nothing_learned() {
@@ -256,8 +333,17 @@ TraceEvents Engine::take_trace() {
   return events;
 }
 
+RouterRecall::Counts Engine::router_recall() const {
+  const auto lock = impl_->lock();
+  return impl_->recall ? impl_->recall->counts() : RouterRecall::Counts{};
+}
+
 void Engine::set_routing(RouteScript script) {
   const auto lock = impl_->lock();
+  if (impl_->cache_routing) {
+    throw Error(ErrorCode::kArgument,
+                "recorded routing has no scores, which lossy_routing needs; use one or the other");
+  }
   impl_->model.script = &impl_->script.emplace(std::move(script));
 }
 
@@ -280,6 +366,7 @@ EngineStats Engine::stats() const {
       stats.layers.push_back(impl_->store->layer_stats(layer));
     }
   }
+  if (impl_->cache_routing) stats.cache_routing = impl_->cache_routing->stats();
   stats.pool_shrinks = impl_->governor.shrinks();
   stats.pool_grows = impl_->governor.grows();
   stats.steps = impl_->steps;

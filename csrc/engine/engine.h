@@ -13,7 +13,10 @@
 #include "engine/model_file.h"
 #include "experts/event_trace.h"
 #include "experts/expert_store.h"
+#include "model/cache_routing.h"
+#include "model/expert_observer.h"
 #include "model/route_script.h"
+#include "model/router_recall.h"
 
 namespace edgemoe {
 
@@ -23,7 +26,8 @@ struct EngineStats {
   ExpertStats decode;
   ReadAheadStats read_ahead;
   ReadStats reads;
-  std::vector<LayerStats> layers;  // empty for a dense model
+  CacheRoutingStats cache_routing;  // nothing without EngineOptions::lossy_routing
+  std::vector<LayerStats> layers;   // empty for a dense model
   uint64_t steps = 0;
   uint64_t tokens = 0;             // rows evaluated
   uint64_t step_ns = 0;            // time in forward passes
@@ -45,8 +49,8 @@ class Engine {
  public:
   // Loads the dense weights and sets the store up. Errors: those of ModelFile; kBudget with the
   // whole plan in the message when the budget is below the least; kArgument for options that do not
-  // go together; kIo. Mode::kResident reads all experts here: it asks should_stop as
-  // load_all_experts does.
+  // go together; kIo; kFormat for what EngineOptions::verify finds. Mode::kResident reads all
+  // experts here: it asks should_stop as load_all_experts does.
   static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options,
                                       const std::function<bool()>& should_stop = {});
   ~Engine();
@@ -54,6 +58,13 @@ class Engine {
   // Reads all experts if the plan has memory for all of them, else does nothing: without it an
   // expert is read when it is first used. Asks should_stop once per layer. Errors: kIo, kCancelled.
   void load_all_experts(const std::function<bool()>& should_stop);
+
+  // Shows experts [first, first + count) of a layer to `visit`, in the in-memory layout, in the
+  // order in which they arrive; `visit` may use the threads. should_stop is asked before each.
+  // Errors: kArgument for experts that the model lacks, kIo, kCancelled.
+  void visit_experts(uint32_t layer, uint32_t first, uint32_t count,
+                     const std::function<void(ThreadPool&, const ReadyExpert&)>& visit,
+                     const std::function<bool()>& should_stop);
 
   const ModelSpec& spec() const noexcept;
   MemoryPlan memory_plan() const;
@@ -68,10 +79,17 @@ class Engine {
   // dropped and they are not complete. Errors: kArgument without that option.
   TraceEvents take_trace();
 
-  // For benchmarks: from now on the script chooses the experts, not the router.
+  // Of the tokens decoded since the engine was loaded with EngineOptions::trace; else zeros.
+  RouterRecall::Counts router_recall() const;
+
+  // For benchmarks: from now on the script chooses the experts, not the router. Errors: kArgument
+  // with EngineOptions::lossy_routing, which needs the router's scores.
   void set_routing(RouteScript script);
   // The step of the script that the session's position 0 takes; nothing without a script.
   void start_routing_at(uint64_t step);
+
+  // From now on `observer` (null: nobody) sees what the experts of each step compute. Borrowed.
+  void observe_experts(ExpertObserver* observer);
 
   // What is learned in this run is not kept for later ones: a benchmark is no real use.
   void keep_nothing_learned();
@@ -103,6 +121,13 @@ class Session {
   // how long it is and what to do).
   void evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop);
 
+  // Evaluates `tokens` as sequences of `window` tokens (the last one may be shorter) that know
+  // nothing of each other, several in one step where the batch has room. What the session held is
+  // forgotten, and no logits can be asked for. Errors: kArgument for a token outside the vocabulary
+  // or a window longer than the context; kIo, kCancelled.
+  void evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
+                        const ShouldStop& should_stop);
+
   // Rows whose logits can still be asked for: those of the last batch of the last evaluate (all its
   // tokens when they were at most memory_plan().batch).
   uint32_t num_rows() const noexcept;
@@ -111,11 +136,19 @@ class Session {
   void logits(uint32_t first, uint32_t count, std::span<float> out);
 
   uint32_t position() const noexcept;  // tokens in the sequence
-  // Forgets everything from `position` on. Errors: kArgument beyond the end.
+  // Forgets everything from `position` on. With recurrent layers the next evaluate starts by
+  // evaluating what is left once more, unless that is nothing. Errors: kArgument beyond the end.
   void rewind(uint32_t position);
 
  private:
+  // Rows [0, position_) once more: the state of recurrent layers is that of other tokens.
+  void replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop);
+  void run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> tokens, uint32_t position,
+           Phase phase, const ShouldStop& should_stop);
+
   Engine& engine_;
+  std::vector<int32_t> tokens_;  // of the sequence, where a state cannot be taken back
+  bool state_is_current_ = true;
   uint32_t position_ = 0;
   uint32_t num_rows_ = 0;
   std::mutex mutex_;  // one evaluate of this sequence at a time, however many steps it has

@@ -49,7 +49,9 @@ struct Engine::Impl {
   std::optional<LearnedRouting> learned;
   KvCache cache;
   std::optional<EventTrace> trace;
+  std::optional<RouterRecall> recall;
   std::optional<RouteScript> script;
+  std::optional<CacheRouting> cache_routing;
   Model model;
 
   std::vector<StepRow> rows;  // of the running step

@@ -45,6 +45,7 @@ std::string describe(const MemoryPlan& plan) {
           std::to_string(plan.batch) + ", " + std::to_string(plan.num_threads) + " threads)\n";
   text += "  use of experts          " + format_bytes(plan.learned_bytes) + " (predictor " +
           std::string(name_of(plan.predictor)) + ")\n";
+  if (plan.reserved_bytes != 0) text += line("for the caller          ", plan.reserved_bytes);
   text += "  expert slots            " + format_bytes(plan.expert_pool_bytes) + " of " +
           format_bytes(plan.all_experts_bytes) + "; one token uses " +
           format_bytes(plan.token_expert_bytes) + "\n";
@@ -63,6 +64,7 @@ std::string describe_shortage(const MemoryPlan& plan) {
          format_bytes(plan.dense_bytes) + ", KV cache " + format_bytes(plan.kv_cache_bytes) +
          " for a context of " + std::to_string(plan.context) + ", one step " +
          format_bytes(plan.scratch_bytes) + " for a batch of " + std::to_string(plan.batch) +
+         (plan.reserved_bytes == 0 ? "" : ", the caller " + format_bytes(plan.reserved_bytes)) +
          ", what is learned of experts " + format_bytes(plan.learned_bytes) + ", expert slots " +
          format_bytes(plan.expert_pool_bytes);
 }

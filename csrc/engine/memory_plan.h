@@ -21,6 +21,7 @@ struct MemoryPlan {
   uint64_t kv_cache_bytes = 0;
   uint64_t scratch_bytes = 0;      // activations of one step, I/O buffers, threads, slack
   uint64_t learned_bytes = 0;      // what is learned about the use of experts
+  uint64_t reserved_bytes = 0;     // what the caller takes for itself
   uint64_t expert_pool_bytes = 0;  // slots
   uint64_t least_bytes = 0;        // the smallest budget that runs with these options
   uint64_t least_pool_bytes = 0;   // the smallest pool that runs
@@ -35,7 +36,7 @@ struct MemoryPlan {
 
   uint64_t planned_bytes() const noexcept {
     return process_bytes + dense_bytes + kv_cache_bytes + scratch_bytes + learned_bytes +
-           expert_pool_bytes;
+           reserved_bytes + expert_pool_bytes;
   }
 };
 

@@ -10,6 +10,7 @@
 #include "model/model_weights.h"
 #include "model/regrouper.h"
 #include "model/rope_table.h"
+#include "model/router_recall.h"
 #include "model/spec_reader.h"
 #include "model/step_recording.h"
 #include "model/workspace.h"
@@ -51,6 +52,7 @@ class Planner {
           const EngineOptions& options)
       : gguf_(gguf), spec_(spec), options_(options) {
     plan_.mode = options.mode;
+    plan_.reserved_bytes = options.reserved_bytes;
     plan_.process_bytes = process_memory().resident_bytes;
     plan_.num_threads = options.num_threads != 0 ? options.num_threads : usable_cpus();
     plan_.dense_bytes = ModelWeights::bytes(spec, tensors);
@@ -66,15 +68,13 @@ class Planner {
     plan_.least_pool_bytes = bounds(options.mode).least;
     plan_.most_pool_bytes = bounds(options.mode).most;
     plan_.all_experts_bytes = bounds(Mode::kResident).most;
-    for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
-      if (!layout.is_moe(layer)) continue;
-      plan_.token_expert_bytes +=
-          uint64_t{spec.router.num_used} * layout.place(layer, 0).weight_bytes;
-    }
+    // Experts of a packed file differ in size: a token uses them at their mean.
+    plan_.token_expert_bytes =
+        ceil_div(layout.total_weight_bytes() * spec.router.num_used, spec.router.num_experts);
   }
 
   MemoryPlan plan() {
-    const uint32_t largest_context = default_context();
+    const uint32_t largest_context = wanted_context(spec_, options_);
     plan_.least_bytes =
         total(smallest_context(largest_context), smallest_batch(), plan_.least_pool_bytes);
     plan_.budget_bytes = budget_bytes(options_, plan_.least_bytes);
@@ -88,8 +88,10 @@ class Planner {
 
  private:
   uint64_t scratch(uint32_t batch) const {
-    const uint64_t trace =
-        options_.trace ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) : 0;
+    const uint64_t trace = options_.trace
+                               ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) +
+                                     RouterRecall::bytes(spec_)
+                               : 0;
     return trace + Workspace::bytes(spec_, batch, plan_.num_threads) +
            RopeTable::bytes(spec_, batch) +
            Regrouper::scratch_bytes(longest_row_bytes(gguf_), plan_.num_threads) +
@@ -98,16 +100,11 @@ class Planner {
   }
 
   uint64_t total(uint32_t context, uint32_t batch, uint64_t pool) const {
-    return with_page_tables(plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
-                            KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) +
-                            pool);
+    return with_page_tables(
+        plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes + plan_.reserved_bytes +
+        KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool);
   }
 
-  uint32_t default_context() const {
-    if (options_.context != 0) return options_.context;
-    return spec_.trained_context == 0 ? kDefaultContext
-                                      : std::min(spec_.trained_context, kDefaultContext);
-  }
   uint32_t smallest_context(uint32_t largest) const {
     return options_.context != 0 ? options_.context : std::min(largest, kLeastContext);
   }
@@ -122,8 +119,8 @@ class Planner {
   uint32_t choose_context(uint32_t largest) const {
     uint32_t context = largest;
     if (options_.context != 0) return context;
-    const uint64_t fixed =
-        plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes + kSlackBytes;
+    const uint64_t fixed = plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
+                           plan_.reserved_bytes + kSlackBytes;
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     const auto too_large = [&] {
       return KvCache::bytes(spec_, context, options_.kv_type) > left / 4 ||
@@ -160,6 +157,12 @@ class Planner {
 
 }  // namespace
 
+uint32_t wanted_context(const ModelSpec& spec, const EngineOptions& options) noexcept {
+  if (options.context != 0) return options.context;
+  return spec.trained_context == 0 ? kDefaultContext
+                                   : std::min(spec.trained_context, kDefaultContext);
+}
+
 uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
   switch (options.memory) {
     case EngineOptions::Memory::kBytes:
@@ -174,7 +177,9 @@ uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
 
 ModelFile::ModelFile(const std::string& path) : gguf_(GgufFile::open(path)) {
   const ModelCounts counts = read_counts(gguf_);
+  packed_ = read_packed_container(gguf_, counts.num_layers, counts.num_experts);
   tensors_ = bind_tensors(gguf_, counts.num_layers, counts.num_blocks, counts.num_experts);
+  tensors_.experts_regrouped = packed_.has_value();
   spec_ = read_spec(gguf_, tensors_, counts);
 }
 
@@ -185,7 +190,7 @@ MemoryPlan ModelFile::plan(const EngineOptions& options) const {
 ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment) {
   std::vector<std::vector<ExpertTensor>> experts;
   for (const LayerTensors& layer : tensors.layers) experts.push_back(layer.experts);
-  return ExpertLayout(experts, spec.router.num_experts, alignment);
+  return ExpertLayout(experts, spec.router.num_experts, alignment, tensors.experts_regrouped);
 }
 
 }  // namespace edgemoe

@@ -44,7 +44,14 @@ struct EngineOptions {
   enum class Governing : uint8_t { kAuto, kOn, kOff };  // kAuto: with Memory::kAuto
   Governing governing = Governing::kAuto;
   std::string system_root = "/";  // where /proc and /sys are; tests imitate them
-  bool trace = false;             // record the events of a step; see Engine::take_trace
+  uint64_t reserved_bytes = 0;    // of the budget, which the caller takes for itself
+  // Compare what is read of a packed container with its checksums: dense weights when the model is
+  // loaded, experts whenever they are read.
+  bool verify = false;
+  // Lossy: the agreement that cache-aware routing of decoded tokens keeps; 1: routers decide. Then
+  // PreloadPolicy::kAuto reads nothing ahead in decode.
+  double lossy_routing = 1.0;
+  bool trace = false;  // record the events of a step; see Engine::take_trace
 };
 
 // Zero or neutral values switch a rule off. Applied in the order of the fields.

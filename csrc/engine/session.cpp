@@ -1,10 +1,12 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <utility>
 
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/engine_parts.h"
+#include "model/recurrent_state.h"
 
 namespace edgemoe {
 namespace {
@@ -16,6 +18,12 @@ void check_tokens(std::span<const int32_t> tokens, uint32_t vocab_size) {
                                           " is outside the vocabulary of " +
                                           std::to_string(vocab_size) + " tokens");
   }
+}
+
+uint64_t ns_since(std::chrono::steady_clock::time_point start) {
+  const auto passed = std::chrono::steady_clock::now() - start;
+  return static_cast<uint64_t>(
+      std::chrono::duration_cast<std::chrono::nanoseconds>(passed).count());
 }
 
 }  // namespace
@@ -44,11 +52,24 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
                     " more were given; load the model with a larger context or shorten the text");
   }
   auto lock = engine.lock_for_step();
-  const auto start = std::chrono::steady_clock::now();
   num_rows_ = 0;
+  const bool keeps_tokens = has_state(engine.file.spec());
+  if (keeps_tokens && !state_is_current_) replay(lock, should_stop);
+  const auto start = std::chrono::steady_clock::now();
+  state_is_current_ = false;
+  run(lock, tokens, position_, tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode, should_stop);
+  state_is_current_ = true;
+  if (keeps_tokens) tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  position_ += static_cast<uint32_t>(tokens.size());
+  num_rows_ = static_cast<uint32_t>(engine.rows.size());
+  engine.tokens += tokens.size();
+  engine.step_ns += ns_since(start);
+}
+
+void Session::run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> tokens,
+                  uint32_t position, Phase phase, const ShouldStop& should_stop) {
+  Engine::Impl& engine = *engine_.impl_;
   std::vector<StepRow>& rows = engine.rows;
-  const Phase phase = tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode;
-  uint32_t position = position_;
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
     engine.begin_step(lock);
     rows.clear();
@@ -58,12 +79,67 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
     forward(engine.model, rows, phase, should_stop);
     ++engine.steps;
   }
-  position_ = position;
-  num_rows_ = static_cast<uint32_t>(rows.size());
+}
+
+void Session::replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop) {
+  Model& model = engine_.impl_->model;
+  // They have these rows already.
+  EventTrace* const trace = std::exchange(model.trace, nullptr);
+  RouterRecall* const recall = std::exchange(model.recall, nullptr);
+  try {
+    run(lock, {tokens_.data(), position_}, 0, Phase::kPrefill, should_stop);
+  } catch (...) {
+    model.trace = trace;
+    model.recall = recall;
+    throw;
+  }
+  model.trace = trace;
+  model.recall = recall;
+  state_is_current_ = true;
+}
+
+void Session::evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
+                               const ShouldStop& should_stop) {
+  Engine::Impl& engine = *engine_.impl_;
+  const std::lock_guard one_at_a_time(mutex_);
+  const uint32_t context = engine.plan.context;
+  const size_t batch = engine.plan.batch;
+  check_tokens(tokens, engine.file.spec().vocab_size);
+  if (has_state(engine.file.spec())) {
+    throw Error(
+        ErrorCode::kUnsupported,
+        "this model has recurrent layers, whose windows cannot be evaluated side by side yet");
+  }
+  if (window == 0 || window > context) {
+    throw Error(ErrorCode::kArgument, "windows of " + std::to_string(window) +
+                                          " tokens do not fit the context of " +
+                                          std::to_string(context));
+  }
+  std::vector<KvCache> caches;
+  const size_t per_step = std::max<size_t>(1, std::min<size_t>(batch, context) / window);
+  for (uint32_t i = 0; i < per_step; ++i) caches.push_back(engine.cache.part(i * window, window));
+  auto lock = engine.lock_for_step();
+  const auto start = std::chrono::steady_clock::now();
+  position_ = 0;
+  num_rows_ = 0;
+  std::vector<StepRow>& rows = engine.rows;
+  for (size_t first = 0; first < tokens.size(); first += rows.size()) {
+    engine.begin_step(lock);
+    rows.clear();
+    // Whole windows, or a piece of one that is longer than the batch.
+    const size_t left_of_window = window - first % window;
+    const size_t most = window > batch ? std::min(batch, left_of_window) : per_step * window;
+    const size_t count = std::min(tokens.size() - first, most);
+    for (size_t i = 0; i < count; ++i) {
+      const size_t place = first + i;
+      const size_t cache = window > batch ? 0 : i / window;
+      rows.push_back({tokens[place], static_cast<uint32_t>(place % window), &caches[cache]});
+    }
+    forward(engine.model, rows, Phase::kPrefill, should_stop);
+    ++engine.steps;
+  }
   engine.tokens += tokens.size();
-  engine.step_ns += static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start)
-          .count());
+  engine.step_ns += ns_since(start);
 }
 
 uint32_t Session::num_rows() const noexcept {
@@ -92,7 +168,9 @@ void Session::rewind(uint32_t position) {
                                           ": the sequence has " + std::to_string(position_) +
                                           " tokens");
   }
+  if (position != position_) state_is_current_ = position == 0;
   position_ = position;
+  tokens_.resize(std::min<size_t>(tokens_.size(), position));
   num_rows_ = 0;
 }
 

@@ -10,6 +10,12 @@ namespace {
 
 constexpr double kMustStay = std::numeric_limits<double>::infinity();
 
+// What a free byte costs in units of what the pool's bytes hold on average. Experts of 12 sizes in
+// pools of 0.4 to 5 tokens' demand lose at most 3.5 % of the pool with 1, 3.0 % with 2, 2.9 % with
+// 3; least recently used ones 4.1, 3.1 and 2.3 %. Bytes read rise by 0.1 %, in the smallest pools
+// by 1.
+constexpr double kFreeByteCost = 3;
+
 }  // namespace
 
 ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes,
@@ -59,8 +65,8 @@ double ExpertCache::value_of(const Slot& slot) const noexcept {
   return worths_[index] * urgencies_[slot.id.layer];
 }
 
-// Bytes that become free are bytes lost until something fits there, so they cost what the pool
-// holds on average; with slots of one size that changes nothing.
+// Bytes that become free are bytes lost until something fits there; with slots of one size that
+// changes nothing.
 double ExpertCache::byte_cost(const Slot& slot) const noexcept {
   return slot.occupied ? value_per_byte_ * static_cast<double>(slot.bytes) : 0;
 }
@@ -74,7 +80,7 @@ void ExpertCache::price_slots(bool spare_protected) noexcept {
     if (value != kMustStay) total += value;
   }
   // For the next pricing: the average moves slowly, and this saves a second pass.
-  value_per_byte_ = total / static_cast<double>(pool_bytes_);
+  value_per_byte_ = kFreeByteCost * total / static_cast<double>(pool_bytes_);
   costs_valid_ = true;
 }
 
@@ -163,6 +169,10 @@ void ExpertCache::occupy(const Run& run, ExpertId id, uint64_t bytes) noexcept {
     costs_[run.first + 1] = 0;
   }
   used_bytes_ += bytes;
+}
+
+bool ExpertCache::has_room(uint64_t bytes) const noexcept {
+  return smallest_gap(bytes).has_value();
 }
 
 std::optional<uint64_t> ExpertCache::reserve(ExpertId id, uint64_t bytes) {

@@ -5,8 +5,10 @@
 //   - A slot belongs to one expert and is loading, resident or free; a loading or pinned slot is
 //     never evicted. The bytes of all slots never exceed the pool: there is no soft capacity.
 //   - Making room evicts the run of neighbouring slots and gaps that is large enough and has the
-//     least total keep value, bytes that it would leave unused counted at the pool's average; with
-//     slots of one size that is exactly the least valuable expert.
+//     least total keep value, bytes that it would leave unused counted at a multiple of the pool's
+//     average; with slots of one size that is exactly the least valuable expert. Where experts
+//     differ in size, values are not weighed by bytes: that was measured to read no fewer.
+//   - Any expert of at most half the pool finds room while no slot is pinned or loading.
 //   - A protected expert goes only when no run of unprotected ones is large enough.
 //   - The pool may be resized. It shrinks at its end: experts that lay there move to the places of
 //     less valuable ones. Pinned and loading ones stay until the next resize after their release;
@@ -44,8 +46,9 @@ class ExpertCache {
   // Reserves a slot for an absent expert, evicting as needed; it is loading and pinned once.
   // Empty when pinned and loading slots leave no run of `bytes`.
   std::optional<uint64_t> reserve(ExpertId id, uint64_t bytes);
-  void finish_load(ExpertId id) noexcept;   // loading -> resident, still pinned
-  void abandon_load(ExpertId id) noexcept;  // loading -> absent, slot freed
+  bool has_room(uint64_t bytes) const noexcept;  // that reserve takes without an eviction
+  void finish_load(ExpertId id) noexcept;        // loading -> resident, still pinned
+  void abandon_load(ExpertId id) noexcept;       // loading -> absent, slot freed
   void drop(ExpertId id) noexcept;  // resident, not pinned -> absent, slot freed; an eviction
 
   // Changes the bytes of the pool. Returns the experts whose bytes the caller moves, in this order,
@@ -145,7 +148,7 @@ class ExpertCache {
   std::vector<double> costs_;
   bool costs_valid_ = false;
   bool costs_spare_protected_ = true;
-  double value_per_byte_ = 0;
+  double value_per_byte_ = 0;  // of free bytes
 };
 
 }  // namespace edgemoe

@@ -1,14 +1,22 @@
 #include "experts/expert_loads.h"
 
+#include <cerrno>
+
 #include "base/error.h"
+#include "base/fast_hash.h"
 #include "base/units.h"
+#include "weights/checksums.h"
 
 namespace edgemoe {
 namespace {
 
-// Ranges of one expert have neighbouring tags.
+// Reads of one expert have neighbouring tags.
 constexpr uint64_t kTagsPerExpert = 4;
 static_assert(kTagsPerExpert >= kNumExpertMatrices);
+
+// Of a cut read the second has tag 1. Below these bytes a device takes as long for a part as for
+// the whole.
+constexpr uint64_t kLeastCutBytes = 64 * kKiB;
 
 // Addresses for the largest pool, so that it can grow: they take no memory until they are used.
 // Only for the pool of now where they would count. Errors: kBudget when the system refuses the
@@ -34,8 +42,33 @@ ExpertLoads::ExpertLoads(ExpertLayout expert_layout, std::span<const File> model
       pool(map_pool(options.pool_bytes, options.most_pool_bytes)),
       cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
       keep(options.keep),
+      checksums(options.checksums),
       loads(size_t{layout.num_layers()} * layout.num_experts()),
       queue(std::move(reader)) {}
+
+// A layer that decodes and waits for an expert uses gate and up while down is on its way. Where the
+// user regroups, or the whole is compared with a checksum, it comes whole; a batch has enough to
+// do.
+bool ExpertLoads::should_cut(const ExpertPlace& place, bool wanted) const noexcept {
+  if (!wanted || phase != Phase::kDecode || place.cut == 0) return false;
+  if (!layout.is_regrouped() || !checksums.empty()) return false;
+  const ExpertRange& range = place.ranges[0];
+  return range.offset + range.bytes - place.cut >= kLeastCutBytes;
+}
+
+void ExpertLoads::submit(const ExpertRange& range, uint64_t begin, uint64_t end, std::byte* slot,
+                         uint64_t tag) {
+  const File& file = files[range.shard];
+  // Where the slot's window begins; that of a shard on another device may begin later.
+  const uint64_t window = align_down(range.offset, layout.alignment());
+  std::byte* to = slot + range.slot_offset + (align_down(begin, file.alignment()) - window);
+  queue.submit({&file, begin, end - begin, to, tag});
+}
+
+bool ExpertLoads::lacks_down_only(ExpertId id) noexcept {
+  const ExpertLoad& load = load_of(id);
+  return load.cut && load.reads_left == 1 && !load.down_arrived && load.error == 0;
+}
 
 bool ExpertLoads::start(ExpertId id, bool wanted) {
   const ExpertPlace& place = layout.place(id.layer, id.expert);
@@ -44,32 +77,52 @@ bool ExpertLoads::start(ExpertId id, bool wanted) {
   count_ahead(id, stats().wasted_bytes);  // what it was read for before never happened
   ExpertLoad& load = load_of(id);
   load = {};
-  load.ranges_left = static_cast<uint8_t>(place.num_ranges);
+  load.cut = should_cut(place, wanted);
+  load.reads_left = static_cast<uint8_t>(place.num_ranges + (load.cut ? 1 : 0));
   load.wanted = wanted;
   load.ahead = !wanted;
+  load.regrouped = layout.is_regrouped();
   in_flight += place.slot_bytes;
   const uint64_t tag = (uint64_t{id.layer} * layout.num_experts() + id.expert) * kTagsPerExpert;
+  std::byte* to = pool.data() + *slot;
   for (uint32_t i = 0; i < place.num_ranges; ++i) {
     const ExpertRange& range = place.ranges[i];
-    queue.submit({&files[range.shard], range.offset, range.bytes,
-                  pool.data() + *slot + range.slot_offset, tag + i});
+    const uint64_t end = range.offset + range.bytes;
+    submit(range, range.offset, load.cut ? place.cut : end, to, tag + i);
+    if (load.cut) submit(range, place.cut, end, to, tag + 1);
   }
   return true;
+}
+
+bool ExpertLoads::is_sound(ExpertId id) const noexcept {
+  FastHash hash;
+  const std::byte* slot = pool.data() + cache.slot_offset(id);
+  for (const ExpertMatrixPlace& matrix : layout.place(id.layer, id.expert).matrices) {
+    if (!matrix.present) continue;
+    hash.add({slot + matrix.slot_offset,
+              static_cast<size_t>(matrix.rows * row_bytes(matrix.type, matrix.columns))});
+  }
+  return hash.value() == checksums[size_t{id.layer} * layout.num_experts() + id.expert];
 }
 
 std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read) {
   const uint64_t index = read.tag / kTagsPerExpert;
   const ExpertId id{static_cast<uint32_t>(index / layout.num_experts()),
                     static_cast<uint32_t>(index % layout.num_experts())};
-  const uint32_t range = static_cast<uint32_t>(read.tag % kTagsPerExpert);
+  const uint32_t number = static_cast<uint32_t>(read.tag % kTagsPerExpert);
   ExpertLoad& load = load_of(id);
   if (read.error != 0 && load.error == 0) {
     load.error = read.error;
-    load.failed_range = range;
+    load.failed_range = load.cut ? 0 : number;
   }
-  if (--load.ranges_left > 0) return std::nullopt;
+  load.down_arrived |= load.cut && number == 1;
+  if (--load.reads_left > 0) return std::nullopt;
   in_flight -= slot_bytes(id);
   if (load.ahead) ahead_in_flight -= slot_bytes(id);
+  if (load.error == 0 && !checksums.empty() && !is_sound(id)) {
+    load.damaged = true;
+    load.error = EBADMSG;
+  }
   const Ended ended{id, load.wanted, load.error};
   load.wanted = false;
   if (ended.error != 0) {
@@ -104,7 +157,7 @@ void ExpertLoads::count_ahead(ExpertId id, uint64_t& bytes) noexcept {
   if (!load.ahead) return;
   load.ahead = false;
   bytes += slot_bytes(id);
-  if (load.ranges_left > 0) ahead_in_flight -= slot_bytes(id);
+  if (load.reads_left > 0) ahead_in_flight -= slot_bytes(id);
 }
 
 void ExpertLoads::count_reads() noexcept {
@@ -126,7 +179,13 @@ void ExpertLoads::count_evicted_ahead() noexcept {
 }
 
 void ExpertLoads::fail(ExpertId id, int error) {
-  const ExpertRange& range = layout.place(id.layer, id.expert).ranges[load_of(id).failed_range];
+  const ExpertLoad& load = load_of(id);
+  const ExpertRange& range = layout.place(id.layer, id.expert).ranges[load.failed_range];
+  if (load.damaged) {
+    throw Error(ErrorCode::kFormat,
+                describe(DamagedPart{files[range.shard].path(), "", id.layer, id.expert}) +
+                    "; the model stays loaded");
+  }
   throw Error(ErrorCode::kIo, files[range.shard].path() + ": reading expert " +
                                   std::to_string(id.expert) + " of layer " +
                                   std::to_string(id.layer) + " at offset " +

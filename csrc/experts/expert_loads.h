@@ -19,10 +19,14 @@ namespace edgemoe {
 
 // A load on its way, and what the slot holds afterwards.
 struct ExpertLoad {
-  uint8_t ranges_left = 0;
-  bool wanted = false;  // by the living request; else it finishes into the cache
-  bool ahead = false;   // nobody has asked for it yet
+  uint8_t reads_left = 0;
+  bool cut = false;           // down is a read of its own
+  bool down_arrived = false;  // of a cut one
+  bool split = false;         // gate and up were handed out to the living request, down is to come
+  bool wanted = false;        // by the living request; else it finishes into the cache
+  bool ahead = false;         // nobody has asked for it yet
   bool regrouped = false;
+  bool damaged = false;  // it arrived, and its checksum differs; error is EBADMSG
   int error = 0;
   uint32_t failed_range = 0;
 };
@@ -35,7 +39,8 @@ struct ExpertLoads {
   std::span<const File> files;
   AlignedBuffer pool;
   ExpertCache cache;
-  bool keep;                      // see ExpertStoreOptions
+  bool keep;  // see ExpertStoreOptions
+  std::span<const uint64_t> checksums;
   std::vector<ExpertLoad> loads;  // layer-major
   uint64_t in_flight = 0;         // bytes of slots with reads under way
   uint64_t ahead_in_flight = 0;   // of those, of experts that nobody has asked for
@@ -53,9 +58,18 @@ struct ExpertLoads {
     return layout.place(id.layer, id.expert).slot_bytes;
   }
 
+  bool lacks_down_only(ExpertId id) noexcept;
+
   // Reserves a slot for an absent expert and submits its reads, for a request (`wanted`) or ahead
   // of one. False when there is no room.
   bool start(ExpertId id, bool wanted);
+
+  bool should_cut(const ExpertPlace& place, bool wanted) const noexcept;
+  // Submits the read of bytes [begin, end) of the file, which belong to the range.
+  void submit(const ExpertRange& range, uint64_t begin, uint64_t end, std::byte* slot,
+              uint64_t tag);
+  // Whether the slot holds the bytes of the expert's checksum.
+  bool is_sound(ExpertId id) const noexcept;
 
   // A load that ended with this read, in success or failure.
   struct Ended {
@@ -63,7 +77,7 @@ struct ExpertLoads {
     bool was_wanted = false;
     int error = 0;  // the slot is free again; failed_range of the load says which range
   };
-  // Empty while other ranges of the expert are under way. A load that is wanted stays pinned.
+  // Empty while other reads of the expert are under way. A load that is wanted stays pinned.
   std::optional<Ended> finish(const CompletedRead& read);
 
   // Gives up a pin; what is not kept leaves with it.

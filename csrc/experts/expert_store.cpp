@@ -45,6 +45,7 @@ struct ExpertStore::Impl : ExpertLoads {
       : ExpertLoads(std::move(expert_layout), model_files, std::move(reader), options),
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
         preload(options.preload),
+        auto_in_decode(options.auto_in_decode),
         in_flight_limit(options.in_flight_bytes),
         layer_stats(layout.num_layers()) {
     demanded.reserve(layout.num_experts());
@@ -56,6 +57,7 @@ struct ExpertStore::Impl : ExpertLoads {
 
   ReadAhead ahead;
   PreloadPolicy preload;
+  bool auto_in_decode;
   ReadTrial trial;  // of reading ahead in decode
   Clock::time_point step_start;
   std::vector<ReadAhead::Guess> guesses;  // scratch
@@ -132,11 +134,8 @@ struct ExpertStore::Impl : ExpertLoads {
     for (; hottest_first < hottest.size() && in_flight < in_flight_limit; ++hottest_first) {
       const ExpertId id = hottest[hottest_first];
       if (cache.state(id) != ExpertCache::State::kAbsent) continue;
-      const uint64_t bytes = slot_bytes(id);
-      if (cache.used_bytes() + bytes > cache.pool_bytes() || !start(id, false)) {
-        hottest_first = hottest.size();
-        return;
-      }
+      // Where this one finds no room, a smaller one may.
+      if (!cache.has_room(slot_bytes(id)) || !start(id, false)) continue;
       load_of(id).ahead = false;  // nobody guessed it
     }
   }
@@ -172,8 +171,11 @@ struct ExpertStore::Impl : ExpertLoads {
     ahead.forget();
   }
 
+  // A part keeps its pin until down has been used as well.
   void give_up_last() noexcept {
-    for (const ReadyExpert& expert : in_use) release(expert.id);
+    for (const ReadyExpert& expert : in_use) {
+      if (expert.part != ExpertPart::kHidden) release(expert.id);
+    }
     in_use.clear();
   }
 
@@ -183,12 +185,13 @@ struct ExpertStore::Impl : ExpertLoads {
     start_loads();
     while (ready_first == ready.size() && wait == Wait::kAtLeastOne) {
       if (to_load_first == to_load.size() && loading == 0) break;
+      if (hand_out_parts()) return in_use;
       // Something is on its way: nothing is pinned now, so a load that found no room waits for one
       // that a dropped request left behind.
       take_arrivals(Wait::kAtLeastOne);
       start_loads();
     }
-    for (size_t left = hand_out_count(); left > 0; --left) hand_out(ready[ready_first++]);
+    for (size_t left = hand_out_count(); left > 0; --left) hand_out_rest(ready[ready_first++]);
     return in_use;
   }
 
@@ -200,8 +203,28 @@ struct ExpertStore::Impl : ExpertLoads {
     return to_load_first == to_load.size() ? count : ceil_div(count, kParts);
   }
 
-  void hand_out(uint32_t position) {
+  // Of experts that lack down only: gate and up. False when there are none.
+  bool hand_out_parts() {
+    for (uint32_t position = 0; position < demanded.size(); ++position) {
+      const ExpertId id{layer, demanded[position]};
+      ExpertLoad& load = load_of(id);
+      if (load.split || !load.wanted || !lacks_down_only(id)) continue;
+      hand_out(position, ExpertPart::kHidden);
+      load.split = true;
+    }
+    return !in_use.empty();
+  }
+
+  // What the request has not had of an expert.
+  void hand_out_rest(uint32_t position) {
+    ExpertLoad& load = load_of({layer, demanded[position]});
+    hand_out(position, load.split ? ExpertPart::kDown : ExpertPart::kWhole);
+    load.split = false;
+  }
+
+  void hand_out(uint32_t position, ExpertPart part) {
     ReadyExpert expert;
+    expert.part = part;
     expert.position = position;
     expert.id = {layer, demanded[position]};
     expert.regrouped = load_of(expert.id).regrouped;
@@ -221,7 +244,10 @@ struct ExpertStore::Impl : ExpertLoads {
     for (; ready_first < ready.size(); ++ready_first) {
       release({layer, demanded[ready[ready_first]]});
     }
-    for (const uint32_t expert : demanded) load_of({layer, expert}).wanted = false;
+    for (const uint32_t expert : demanded) {
+      load_of({layer, expert}).wanted = false;
+      load_of({layer, expert}).split = false;
+    }
     if (!keep) drop_unused(layer);
     demanded.clear();
     ready.clear();
@@ -290,7 +316,7 @@ bool ExpertStore::wants_guesses() const noexcept {
     case PreloadPolicy::kNone:
       return false;
     case PreloadPolicy::kAuto:
-      return store.phase == Phase::kPrefill || store.trial.is_on();
+      return store.phase == Phase::kPrefill || (store.auto_in_decode && store.trial.is_on());
     case PreloadPolicy::kAlways:
       return true;
   }

@@ -31,10 +31,14 @@ struct ExpertStoreOptions {
   uint64_t most_pool_bytes = 0;  // what it may grow to, where addresses cost nothing
   EvictionPolicy eviction = EvictionPolicy::kLayerAware;
   PreloadPolicy preload = PreloadPolicy::kAuto;
-  uint32_t num_used = 1;  // experts of a token
+  bool auto_in_decode = true;  // kAuto tries reading ahead in decode too
+  uint32_t num_used = 1;       // experts of a token
   // False: an expert leaves when its layer has used it, and what was read ahead in vain with it.
   // Half of the pool is then for the running layer, half for what is read ahead.
   bool keep = true;
+  // fast_hash of every expert's matrices, layer-major, compared with what a read brought before
+  // anyone gets it; empty: nothing is compared. Borrowed.
+  std::span<const uint64_t> checksums;
   // Bytes in flight from which the device gains no more; reading ahead stops there.
   uint64_t in_flight_bytes = 16u << 20;
 };
@@ -66,13 +70,23 @@ struct ExpertDemand {
   float share = 1.0f;
 };
 
-// An expert in memory. Valid until the next call of next() or the end of the request.
+// An expert may come in two parts, so that gate and up are used while down is being read: in
+// decode, of a packed container, when nothing else is ready.
+enum class ExpertPart : uint8_t {
+  kWhole,
+  kHidden,  // gate and up; down is on its way
+  kDown,    // down, of an expert whose gate and up came before
+};
+
+// An expert in memory. Valid until the next call of next() or the end of the request; the views
+// name the place of every matrix, its part says which may be read.
 struct ReadyExpert {
+  ExpertPart part = ExpertPart::kWhole;
   uint32_t position = 0;  // index into the request's list
   ExpertId id;
   std::array<MatrixView, kNumExpertMatrices> matrices;  // empty views where absent
-  // False on the first use after a read: the bytes are still in GGUF layout. The user regroups
-  // the matrices in place (quant/layout.h) and calls ExpertStore::mark_regrouped.
+  // False on the first use after a read where the file has GGUF layout: the user regroups the
+  // matrices in place (quant/layout.h) and calls ExpertStore::mark_regrouped.
   bool regrouped = false;
 };
 
@@ -108,9 +122,11 @@ class ExpertStore {
     Request& operator=(Request&&) = delete;
     // Gives up what it holds; reads in flight finish into the cache.
     ~Request();
-    // The experts that are there and were not handed out before. With kAtLeastOne it sleeps until
-    // there is one, and none means that all were handed out.
-    // Errors: kIo naming layer, expert, file and cause; the store stays usable.
+    // The experts that are there and were not handed out before; where there are none, those of
+    // which a part is there. With kAtLeastOne it sleeps until there is something, and nothing means
+    // that all were handed out.
+    // Errors: kIo, or kFormat for bytes that are not those of the checksum, naming layer, expert,
+    // file and cause; the store stays usable.
     std::span<const ReadyExpert> next(Wait wait);
 
    private:

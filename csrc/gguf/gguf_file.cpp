@@ -102,6 +102,7 @@ class GgufReader {
     file_.file_bytes_ += source.size();
     if (shard != 0) return;
     file_.metadata_ = std::move(header.metadata);
+    file_.metadata_extents_ = std::move(header.values);
     file_.version_ = header.version;
   }
 

@@ -29,6 +29,11 @@ struct TensorInfo {
   uint64_t rows() const noexcept { return shape[1] * shape[2] * shape[3]; }
 };
 
+struct FileExtent {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+};
+
 class GgufFile {
  public:
   // `path` names the file, or any shard NAME-0000I-of-0000N.gguf; the other shards are found by
@@ -42,6 +47,9 @@ class GgufFile {
   GgufFile& operator=(GgufFile&&) noexcept = default;
 
   const Metadata& metadata() const noexcept { return metadata_; }  // of the first shard
+  // Where the value of each entry of metadata() lies in the first shard, its type included: what a
+  // copy takes over unchanged.
+  std::span<const FileExtent> metadata_extents() const noexcept { return metadata_extents_; }
   std::span<const TensorInfo> tensors() const noexcept { return tensors_; }
   // Null when there is none.
   const TensorInfo* find(std::string_view name) const noexcept;
@@ -58,6 +66,7 @@ class GgufFile {
   GgufFile() = default;
 
   Metadata metadata_;
+  std::vector<FileExtent> metadata_extents_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string_view, size_t> by_name_;  // views of tensors_[i].name
   std::vector<std::string> paths_;

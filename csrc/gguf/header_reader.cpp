@@ -72,6 +72,7 @@ class HeaderReader {
     }
     const uint64_t value_at = cursor_.offset();
     MetadataValue value = values_.read(key);
+    header_.values.push_back({value_at, cursor_.offset() - value_at});
     if (key == kAlignmentKey) set_alignment(value, value_at);
     header_.metadata.set(std::move(key), std::move(value));
   }

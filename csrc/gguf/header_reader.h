@@ -12,6 +12,7 @@ namespace edgemoe {
 struct GgufHeader {
   uint32_t version = 0;
   Metadata metadata;
+  std::vector<FileExtent> values;   // where each metadata value lies, its type included
   std::vector<TensorInfo> tensors;  // offsets are absolute; `shard` is 0
 };
 

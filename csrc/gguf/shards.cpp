@@ -44,6 +44,18 @@ ShardName parse_shard_name(const std::string& path) {
   return {path.substr(0, path.size() - kTail), *number, *count};
 }
 
+std::vector<std::string> shard_paths(const std::string& prefix, uint32_t count) {
+  if (count > kMaxShards) {
+    throw Error(ErrorCode::kFormat, prefix + ": a model has at most " + std::to_string(kMaxShards) +
+                                        " shards, not " + std::to_string(count));
+  }
+  std::vector<std::string> paths;
+  for (uint32_t number = 1; number <= count; ++number) {
+    paths.push_back(shard_path({prefix, number, count}, number));
+  }
+  return paths;
+}
+
 std::vector<std::string> shard_paths(const std::string& path) {
   const ShardName shard = parse_shard_name(path);
   if (shard.count == 1) return {path};
@@ -52,11 +64,7 @@ std::vector<std::string> shard_paths(const std::string& path) {
                                         std::to_string(shard.count) + " shards; at most " +
                                         std::to_string(kMaxShards) + " are possible");
   }
-  std::vector<std::string> paths;
-  for (uint32_t number = 1; number <= shard.count; ++number) {
-    paths.push_back(shard_path(shard, number));
-  }
-  return paths;
+  return shard_paths(shard.prefix, shard.count);
 }
 
 }  // namespace edgemoe

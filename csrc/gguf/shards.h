@@ -15,6 +15,9 @@ struct ShardName {
 
 // The parts of a shard's path; number 1 and count 1 for a path of another form.
 ShardName parse_shard_name(const std::string& path);
+// The names PREFIX-00001-of-0000N.gguf of `count` shards.
+// Errors: kFormat for more shards than a model can have.
+std::vector<std::string> shard_paths(const std::string& prefix, uint32_t count);
 // All shards in order, beside the one that was named; just `path` for a file that is not a shard.
 // Names come from `path` alone, never from what a file says.
 // Errors: kFormat for more shards than a model can have.

@@ -76,7 +76,57 @@ struct AttendArgs {
 };
 using AttendFn = void (*)(const AttendArgs&) noexcept;
 
-enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai };
+// A causal convolution, each channel on its own, of rows of one sequence that follow each other:
+//   out(p) = sum over taps t, the oldest first, of weights[t] * x(p - taps + 1 + t), from the bias
+// or +0 on with one fma each, then SiLU where asked. Channels [begin, end).
+struct ConvolutionArgs {
+  const float* x;  // row r at x + r * x_stride
+  float* out;      // may be x
+  size_t x_stride;
+  size_t out_stride;
+  size_t num_rows;
+  size_t position;  // of the first row
+  size_t taps;      // at least 2
+  size_t num_channels;
+  size_t begin;
+  size_t end;
+  const float* weights;  // [taps][num_channels]
+  const float* bias;     // [num_channels]; may be null
+  float* state;          // [taps - 1][num_channels]: x of position p is in row p % (taps - 1)
+  bool silu;
+};
+using ConvolutionFn = void (*)(const ConvolutionArgs&) noexcept;
+
+// A head's linear recurrence over rows of one sequence that follow each other. For each column of
+// its state S [key_size][value_size], with sums over the keys in rising order:
+//   change = rate * value, or corrects: rate * (value - decay * (key . S))
+//   S = decay * S + key * change
+//   out = query . S
+// Columns [begin, end). The state lies in tiles of kRecurrenceColumns columns, the last one filled
+// up: [tile][key_size][kRecurrenceColumns].
+inline constexpr size_t kRecurrenceColumns = 32;
+struct RecurrenceArgs {
+  float* state;
+  size_t key_size;
+  size_t value_size;
+  size_t begin;  // a multiple of kRecurrenceColumns
+  size_t end;    // likewise, or value_size
+  size_t num_rows;
+  const float* keys;     // row r at keys + r * key_stride
+  const float* queries;  // likewise
+  const float* values;   // row r at values + r * value_stride
+  const float* decay;    // row r at decay + r * gate_stride
+  const float* rate;     // likewise
+  float* out;            // row r at out + r * out_stride; may be values
+  size_t key_stride;
+  size_t value_stride;
+  size_t gate_stride;
+  size_t out_stride;
+  bool corrects;
+};
+using RecurrenceFn = void (*)(const RecurrenceArgs&) noexcept;
+
+enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai, kSigmoid, kLinear };
 
 struct KernelTable {
   const char* level;
@@ -108,6 +158,8 @@ struct KernelTable {
   // Rounds n floats into a row of the KV cache. Requires: n is a multiple of 32 for kQ8_0.
   void (*store_kv)(KvType type, const float* x, size_t n, std::byte* out) noexcept;
   AttendFn attend;
+  ConvolutionFn convolve;
+  RecurrenceFn recur;
 };
 
 inline MatmulFn product_of(const KernelTable& table, QuantType type, size_t num_tokens) noexcept {

@@ -12,22 +12,36 @@ void attend_grouped(StepContext& step, uint32_t layer);
 // MLA in the absorbed form (DeepSeek-V2, arXiv 2405.04434, section 2.1 and appendix C).
 void attend_latent(StepContext& step, uint32_t layer);
 
+// Gates around a causal convolution (LFM2).
+void attend_short_convolution(StepContext& step, uint32_t layer);
+void attend_delta(StepContext& step, uint32_t layer);
+void attend_mamba2(StepContext& step, uint32_t layer);
+
 inline void attend(StepContext& step, uint32_t layer) {
   switch (step.spec.layers[layer].attention.kind) {
     case AttentionKind::kGrouped:
       return attend_grouped(step, layer);
     case AttentionKind::kLatent:
       return attend_latent(step, layer);
+    case AttentionKind::kShortConvolution:
+      return attend_short_convolution(step, layer);
+    case AttentionKind::kDeltaNet:
+      return attend_delta(step, layer);
+    case AttentionKind::kMamba2:
+      return attend_mamba2(step, layer);
+    case AttentionKind::kNone:
+      return;
   }
 }
 
 // First position that a query at `position` sees.
 constexpr uint32_t window_begin(const AttentionSpec& attention, uint32_t position) noexcept {
+  if (attention.window_is_chunk) return position / attention.window * attention.window;
   return attention.window != 0 && position + 1 > attention.window ? position + 1 - attention.window
                                                                   : 0;
 }
 
-// work.branch = attention_output . work.attended (+ bias), for both kinds.
+// work.branch = attention_output . work.attended (+ bias), for all kinds.
 void project_attended(StepContext& step, uint32_t layer, size_t attended_size);
 
 }  // namespace edgemoe

@@ -5,27 +5,69 @@
 #include <vector>
 
 #include "model/gated_network.h"
+#include "model/norm.h"
+#include "model/router_input.h"
 #include "model/step_recording.h"
 
 namespace edgemoe {
 namespace {
 
-void route_rows(StepContext& step, uint32_t layer) {
+// The rows that the experts of the layer read: those of work.normed, unless they have a norm of
+// their own.
+ActivationRows& expert_rows(StepContext& step, uint32_t layer) {
+  return step.spec.layers[layer].ffn.experts_have_norm ? step.work.expert_input_rows
+                                                       : step.work.width_rows;
+}
+
+// Experts with a norm of their own: it is taken where the layer routes.
+void norm_expert_rows(StepContext& step, uint32_t layer) {
+  Workspace& work = step.work;
+  const size_t width = step.spec.width;
+  const size_t rows = step.rows.size();
+  const float* norm = step.weights.layer(layer).expert_norm;
+  step.compute.pool().parallel_for(rows, [&](size_t row, size_t) {
+    norm_row(step.spec, step.compute.table(), work.x + row * width, norm, nullptr,
+             work.expert_input + row * width);
+  });
+  work.expert_input_rows.set(work.expert_input, rows, width);
+}
+
+// What the router reads: the experts' rows, whose rounding it shares, or others in work.branch.
+ActivationRows& router_rows(StepContext& step, uint32_t layer) {
+  Workspace& work = step.work;
+  const bool from_block = step.spec.router.reads_block_input;
+  if (!from_block && step.weights.layer(layer).router_norm == nullptr) {
+    return expert_rows(step, layer);
+  }
+  const size_t width = step.spec.width;
+  const size_t rows = step.rows.size();
+  step.compute.pool().parallel_for(rows, [&](size_t row, size_t) {
+    router_input(step, layer, work.x + row * width, work.branch + row * width);
+  });
+  work.router_rows.set(work.branch, rows, width);
+  return work.router_rows;
+}
+
+void route_rows(StepContext& step, uint32_t layer, CacheRouting* cache_routing) {
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
   const RouterSpec& router = step.spec.router;
   const size_t rows = step.rows.size();
-  step.compute.multiply(weights.router, weights.router_bias, work.width_rows, work.router_logits,
-                        router.num_experts);
+  step.compute.multiply(weights.router, weights.router_bias, router_rows(step, layer),
+                        work.router_logits, router.num_experts);
   for (size_t row = 0; row < rows; ++row) {
     const std::span routed(work.routed.data() + row * router.num_used, router.num_used);
     if (step.script != nullptr) {
       step.script->route(step.rows[row].position, layer, router.num_experts, routed);
       continue;
     }
-    route(router, step.compute.table(),
-          {work.router_logits + row * router.num_experts, router.num_experts},
-          weights.selection_bias, {work.selection, router.num_experts}, routed);
+    const std::span scores(work.router_logits + row * router.num_experts, router.num_experts);
+    const std::span selection(work.selection, router.num_experts);
+    choose_experts(router, step.compute.table(), scores, weights.selection_bias, selection, routed);
+    if (cache_routing != nullptr) {
+      cache_routing->prefer_resident(layer, scores, selection, routed);
+    }
+    weigh_experts(router, routed);
   }
 }
 
@@ -99,7 +141,7 @@ bool has_rows(const Workspace& work, const ReadyExpert& ready) {
 }
 
 // The results go to their places in expert_out.
-NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert& ready,
+NetworkJob expert_job(StepContext& step, uint32_t layer, const ReadyExpert& ready,
                       const ExpertSupply& supply) {
   Workspace& work = step.work;
   const FfnSpec& ffn = step.spec.layers[layer].ffn;
@@ -107,12 +149,14 @@ NetworkJob expert_job(const StepContext& step, uint32_t layer, const ReadyExpert
   const bool scaled = step.spec.router.weight_before_ffn;
   NetworkJob job;
   job.network = network_of(step.weights.layer(layer), ready);
-  job.x = scaled ? &work.scaled_rows : &work.width_rows;
+  job.x = scaled ? &work.scaled_rows : &expert_rows(step, layer);
   job.token_index = (scaled ? work.own_index : work.expert_rows).data() + first;
   job.num_rows = work.first_of_expert[ready.id.expert + 1] - first;
   job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
                hidden_place(first, ready.id.expert, ffn.width);
   job.out = work.expert_out + size_t{first} * step.spec.width;
+  job.computes_hidden = ready.part != ExpertPart::kDown;
+  job.computes_down = ready.part != ExpertPart::kHidden;
   if (!ready.regrouped) {
     job.regrouper = &supply.regrouper;
   }
@@ -146,8 +190,38 @@ void scale_inputs(StepContext& step) {
   work.scaled_rows.set(work.scaled_input, num_routed, width);
 }
 
-// branch += sum over ranks, in rank order, whatever the order in which the experts arrived.
-void add_experts(StepContext& step) {
+// Shows the experts that were just computed to the step's observer.
+void observe(StepContext& step, uint32_t layer, std::span<const ReadyExpert> ready) {
+  Workspace& work = step.work;
+  const size_t used = step.spec.router.num_used;
+  const bool scaled = step.spec.router.weight_before_ffn;
+  std::vector<ObservedExpert> experts;
+  std::vector<float> weights;
+  weights.reserve(step.rows.size() * used);  // the spans below stay valid
+  for (const ReadyExpert& one : ready) {
+    if (!has_rows(work, one)) continue;
+    const uint32_t first = work.first_of_expert[one.id.expert];
+    const uint32_t end = work.first_of_expert[one.id.expert + 1];
+    for (uint32_t place = first; place < end; ++place) {
+      const auto* ranks = work.routed.data() + work.expert_rows[place] * used;
+      const auto* chosen = std::find_if(ranks, ranks + used - 1, [&](const RoutedExpert& routed) {
+        return routed.expert == one.id.expert;
+      });
+      weights.push_back(chosen->weight);
+    }
+    ObservedExpert expert;
+    expert.expert = one.id.expert;
+    expert.network = network_of(step.weights.layer(layer), one);
+    expert.x = scaled ? &work.scaled_rows : &expert_rows(step, layer);
+    expert.token_index = {(scaled ? work.own_index : work.expert_rows).data() + first, end - first};
+    expert.output_weights = {weights.data() + weights.size() - (end - first), end - first};
+    experts.push_back(expert);
+  }
+  step.observer->observe_experts(layer, step.compute, experts);
+}
+
+// out += sum over ranks, in rank order, whatever the order in which the experts arrived.
+void add_experts(StepContext& step, float* out) {
   Workspace& work = step.work;
   const size_t width = step.spec.width;
   const size_t used = step.spec.router.num_used;
@@ -155,8 +229,30 @@ void add_experts(StepContext& step) {
     for (size_t i = row * used; i < (row + 1) * used; ++i) {
       step.compute.table().add_scaled(work.routed[i].weight,
                                       work.expert_out + work.place_of_routed[i] * width, width,
-                                      work.branch + row * width);
+                                      out + row * width);
     }
+  });
+}
+
+// branch += what the experts give, each part after its own norm.
+void add_normed_parts(StepContext& step, const LayerWeights& weights) {
+  Workspace& work = step.work;
+  const size_t width = step.spec.width;
+  const size_t rows = step.rows.size();
+  const kernels::KernelTable& table = step.compute.table();
+  float* experts = work.normed;  // read by nobody from here on
+  std::memset(experts, 0, rows * width * sizeof(float));
+  add_experts(step, experts);
+  step.compute.pool().parallel_for(rows, [&](size_t row, size_t) {
+    float* branch = work.branch + row * width;
+    float* part = experts + row * width;
+    if (weights.shared_post_norm != nullptr) {
+      norm_row(step.spec, table, branch, weights.shared_post_norm, nullptr, branch);
+    }
+    if (weights.expert_post_norm != nullptr) {
+      norm_row(step.spec, table, part, weights.expert_post_norm, nullptr, part);
+    }
+    table.add(part, width, branch);
   });
 }
 
@@ -175,25 +271,47 @@ void dense_ffn(StepContext& step, uint32_t layer) {
   compute_networks(step, {&job, 1});
 }
 
-void load_experts(ExpertStore& store, Regrouper& regrouper, uint32_t layer, uint32_t num_experts) {
-  std::vector<ExpertDemand> all(num_experts);
-  for (uint32_t expert = 0; expert < num_experts; ++expert) all[expert].expert = expert;
-  auto request = store.request(layer, all);
+void visit_experts(const ExpertSupply& supply, uint32_t layer, uint32_t first, uint32_t count,
+                   const std::function<void(const ReadyExpert&)>& visit) {
+  std::vector<ExpertDemand> wanted(count);
+  for (uint32_t i = 0; i < count; ++i) wanted[i].expert = first + i;
+  auto request = supply.store.request(layer, wanted);
   std::span<const ReadyExpert> ready = request.next(Wait::kAtLeastOne);
   for (; !ready.empty(); ready = request.next(Wait::kAtLeastOne)) {
-    for (const ReadyExpert& expert : ready) regroup_expert(expert, store, regrouper);
+    for (const ReadyExpert& expert : ready) {
+      regroup_expert(expert, supply.store, supply.regrouper);
+      visit(expert);
+    }
   }
 }
 
-void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
+ExpertStore::Request request_experts(StepContext& step, uint32_t layer,
+                                     const ExpertSupply& supply) {
   Workspace& work = step.work;
-  const LayerWeights& weights = step.weights.layer(layer);
-  const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
-  work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
-  route_rows(step, layer);
+  const FfnSpec& ffn = step.spec.layers[layer].ffn;
+  if (!step.spec.routes_early(layer))
+    work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
+  if (ffn.experts_have_norm) norm_expert_rows(step, layer);
+  if (step.recall != nullptr) step.recall->keep_own(step);
+  route_rows(step, layer, supply.cache_routing);
   group_by_expert(step, supply.whole_layers);
   auto request = supply.store.request(layer, work.needed_experts);
   record_routing(step, layer, supply.store);
+  if (step.observer != nullptr) {
+    step.observer->observe_routing(
+        layer, {work.routed.data(), step.rows.size() * step.spec.router.num_used});
+  }
+  return request;
+}
+
+void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
+             ExpertStore::Request& request) {
+  Workspace& work = step.work;
+  const LayerWeights& weights = step.weights.layer(layer);
+  const bool has_shared = step.spec.layers[layer].ffn.shared_width != 0;
+  if (step.spec.routes_early(layer))
+    work.width_rows.set(work.normed, step.rows.size(), step.spec.width);
+  if (step.recall != nullptr) step.recall->keep_early(step);
   if (supply.whole_layers) {
     announce_next_layer(step, layer, supply.store);
   } else {
@@ -207,7 +325,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   size_t missing = work.needed_experts.size();
   do {
     for (const ReadyExpert& expert : ready) {
-      --missing;
+      if (expert.part != ExpertPart::kHidden) --missing;
       if (has_rows(work, expert)) work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
     {
@@ -217,6 +335,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
     for (const ReadyExpert& expert : ready) {
       if (has_rows(work, expert)) supply.store.mark_regrouped(expert.id);
     }
+    if (step.observer != nullptr) observe(step, layer, ready);
     work.jobs.clear();
     ready = request.next(Wait::kAtLeastOne);
   } while (!ready.empty());
@@ -225,7 +344,14 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply) {
   } else if (weights.shared_router) {
     weigh_shared(step, weights);
   }
-  add_experts(step);
+  if (weights.shared_post_norm != nullptr || weights.expert_post_norm != nullptr) {
+    add_normed_parts(step, weights);
+  } else {
+    add_experts(step, work.branch);
+  }
+  if (step.observer != nullptr) {
+    step.observer->observe_branch(layer, step.rows.size(), work.branch, work.x);
+  }
 }
 
 }  // namespace edgemoe

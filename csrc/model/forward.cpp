@@ -1,38 +1,73 @@
 #include "model/forward.h"
 
+#include <optional>
+
 #include "base/error.h"
 #include "model/attention.h"
 #include "model/ffn.h"
+#include "model/norm.h"
 
 namespace edgemoe {
 namespace {
 
-void norm_row(const Model& model, const float* x, const float* weight, const float* bias,
-              float* out) {
-  const kernels::KernelTable& table = model.compute.table();
-  const auto norm = model.spec.norm == NormKind::kRms ? table.rms_norm : table.layer_norm;
-  norm(x, weight, bias, model.spec.width, model.spec.norm_epsilon, out);
+ExpertSupply supply_of(const Model& model, Phase phase) {
+  return {*model.store, model.regrouper, model.look_ahead, model.whole_layers,
+          phase == Phase::kDecode ? model.cache_routing : nullptr};
 }
 
 void norm_rows(const Model& model, const float* weight, const float* bias, size_t num_rows) {
   const size_t width = model.spec.width;
   model.compute.pool().parallel_for(num_rows, [&](size_t row, size_t) {
-    norm_row(model, model.work.x + row * width, weight, bias, model.work.normed + row * width);
+    norm_row(model.spec, model.compute.table(), model.work.x + row * width, weight, bias,
+             model.work.normed + row * width);
   });
 }
 
-// x += residual_scale * branch
-void add_branch(const Model& model, size_t num_rows) {
+// x += residual_scale * branch, which goes through a norm first where `post_norm` is not null.
+void add_branch(const Model& model, const float* post_norm, size_t num_rows) {
   const size_t width = model.spec.width;
   model.compute.pool().parallel_for(num_rows, [&](size_t row, size_t) {
     float* x = model.work.x + row * width;
-    const float* branch = model.work.branch + row * width;
+    float* branch = model.work.branch + row * width;
+    if (post_norm != nullptr) {
+      norm_row(model.spec, model.compute.table(), branch, post_norm, nullptr, branch);
+    }
     if (model.spec.residual_scale == 1.0f) {
       model.compute.table().add(branch, width, x);
     } else {
       model.compute.table().add_scaled(model.spec.residual_scale, branch, width, x);
     }
   });
+}
+
+void run_layer(const Model& model, StepContext& step, uint32_t layer, Phase phase) {
+  const LayerWeights& weights = model.weights.layer(layer);
+  const size_t rows = step.rows.size();
+  const LayerSpec& spec = model.spec.layers[layer];
+  const bool is_moe = spec.ffn.kind == FfnKind::kMoe;
+  std::optional<ExpertStore::Request> request;
+  // Reads run while attention computes.
+  if (is_moe && model.spec.routes_early(layer)) {
+    request.emplace(request_experts(step, layer, supply_of(model, phase)));
+  }
+  if (spec.attention.kind != AttentionKind::kNone) {
+    norm_rows(model, weights.attention_norm, weights.attention_norm_bias, rows);
+    attend(step, layer);
+    add_branch(model, weights.post_attention_norm, rows);
+  }
+  if (spec.ffn.kind != FfnKind::kNone) {
+    norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows);
+    if (is_moe) {
+      if (!request) request.emplace(request_experts(step, layer, supply_of(model, phase)));
+      moe_ffn(step, layer, supply_of(model, phase), *request);
+    } else {
+      dense_ffn(step, layer);
+    }
+    add_branch(model, weights.ffn_post_norm, rows);
+  }
+  if (weights.layer_scale != nullptr) {
+    model.compute.table().scale(*weights.layer_scale, rows * model.spec.width, model.work.x);
+  }
 }
 
 void embed(Model& model, std::span<const StepRow> rows) {
@@ -49,8 +84,9 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
   EM_CHECK(!rows.empty() && rows.size() <= model.work.batch);
   for (size_t row = 0; row < rows.size(); ++row) model.work.positions[row] = rows[row].position;
   model.rope.set_positions({model.work.positions.data(), rows.size()}, model.compute.pool());
-  StepContext step{model.spec, model.weights, model.compute, model.rope,
-                   model.work, rows,          model.script,  model.trace};
+  StepContext step{model.spec, model.weights, model.compute, model.rope,   model.work,
+                   rows,       model.script,  model.trace,   model.recall, model.observer};
+  if (model.observer != nullptr) model.observer->begin_step(rows.size());
   if (model.store != nullptr) {
     model.store->begin_step(phase);
     look_ahead_of_first(step, model.look_ahead, *model.store);
@@ -63,18 +99,9 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
       model.trace->begin_layer(layer, rows[0].position, static_cast<uint32_t>(rows.size()),
                                model.store);
     }
-    const LayerWeights& weights = model.weights.layer(layer);
-    norm_rows(model, weights.attention_norm, weights.attention_norm_bias, rows.size());
-    attend(step, layer);
-    add_branch(model, rows.size());
-    norm_rows(model, weights.ffn_norm, weights.ffn_norm_bias, rows.size());
-    if (model.spec.layers[layer].ffn.kind == FfnKind::kMoe) {
-      moe_ffn(step, layer, {*model.store, model.regrouper, model.look_ahead, model.whole_layers});
-    } else {
-      dense_ffn(step, layer);
-    }
-    add_branch(model, rows.size());
+    run_layer(model, step, layer, phase);
     if (model.trace != nullptr) model.trace->end_layer(model.store);
+    if (model.recall != nullptr) model.recall->measure(step, layer);
   }
   if (model.store != nullptr) model.store->end_step();
 }
@@ -84,11 +111,13 @@ void compute_logits(Model& model, size_t first, size_t count, float* out) {
   const size_t width = model.spec.width;
   const size_t vocab_size = model.spec.vocab_size;
   model.compute.pool().parallel_for(count, [&](size_t row, size_t) {
-    norm_row(model, work.x + (first + row) * width, model.weights.output_norm(),
-             model.weights.output_norm_bias(), work.normed + row * width);
+    norm_row(model.spec, model.compute.table(), work.x + (first + row) * width,
+             model.weights.output_norm(), model.weights.output_norm_bias(),
+             work.normed + row * width);
   });
   work.width_rows.set(work.normed, count, width);
-  model.compute.multiply(model.weights.output(), nullptr, work.width_rows, out, vocab_size);
+  model.compute.multiply(model.weights.output(), model.weights.output_bias(), work.width_rows, out,
+                         vocab_size);
   const kernels::KernelTable& table = model.compute.table();
   const size_t total = count * vocab_size;
   if (model.spec.logit_scale != 1.0f) table.scale(model.spec.logit_scale, total, out);

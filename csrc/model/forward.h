@@ -6,6 +6,7 @@
 #include <span>
 
 #include "experts/expert_store.h"
+#include "model/cache_routing.h"
 #include "model/embedding.h"
 #include "model/look_ahead.h"
 #include "model/regrouper.h"
@@ -24,9 +25,12 @@ struct Model {
   Regrouper& regrouper;
   ExpertStore* store = nullptr;  // null for a dense model
   LookAhead look_ahead;
-  bool whole_layers = false;            // see ExpertSupply
-  const RouteScript* script = nullptr;  // of benchmarks; else null
-  EventTrace* trace = nullptr;          // null: nothing is recorded
+  bool whole_layers = false;              // see ExpertSupply
+  const RouteScript* script = nullptr;    // of benchmarks; else null
+  EventTrace* trace = nullptr;            // null: nothing is recorded
+  RouterRecall* recall = nullptr;         // likewise
+  CacheRouting* cache_routing = nullptr;  // of decode; null: routers have their way
+  ExpertObserver* observer = nullptr;     // null: nobody looks
 };
 
 // Evaluates the rows, of that phase; the residual stream after the last layer stays in work.x. Asks

@@ -31,7 +31,7 @@ struct HiddenRows {
 HiddenRows hidden_rows(const NetworkJob& job) {
   HiddenRows rows;
   rows.encoding = traits(job.network.down.type).activations;
-  rows.columns = job.network.gate.rows;
+  rows.columns = job.network.up.rows;
   rows.code_stride = spread_code_stride(rows.columns);
   if (rows.encoding == ActivationEncoding::kF32) {
     rows.values = reinterpret_cast<float*>(job.hidden);
@@ -97,10 +97,10 @@ void multiply_tile(const StepContext& step, const NetworkJob& job, const MatrixV
 void compute_tile(const StepContext& step, const NetworkJob& job, const Tile& tile, float* gate) {
   const kernels::KernelTable& table = step.compute.table();
   float* up = gate + kMaxItemRows * kItemTokens;
-  multiply_tile(step, job, job.network.gate, tile, gate);
+  if (job.network.gate) multiply_tile(step, job, job.network.gate, tile, gate);
   multiply_tile(step, job, job.network.up, tile, up);
-  table.gated_activation(step.spec.activation, gate, up, tile.num_tokens * tile.num_rows,
-                         step.spec.activation_limit, gate);
+  table.gated_activation(step.spec.activation, job.network.gate ? gate : up, up,
+                         tile.num_tokens * tile.num_rows, step.spec.activation_limit, gate);
   const HiddenRows hidden = hidden_rows(job);
   for (size_t token = 0; token < tile.num_tokens; ++token) {
     store_hidden(table, hidden, tile.token + token, tile.row,
@@ -112,9 +112,11 @@ void compute_hidden_item(const StepContext& step, const NetworkJob& job, size_t 
                          size_t worker) {
   Tile tile;
   tile.row = item * job.item_rows;
-  tile.num_rows = std::min(job.item_rows, job.network.gate.rows - tile.row);
+  tile.num_rows = std::min(job.item_rows, job.network.up.rows - tile.row);
   if (job.regrouper != nullptr) {
-    job.regrouper->regroup_rows(job.network.gate, tile.row, tile.num_rows, worker);
+    if (job.network.gate) {
+      job.regrouper->regroup_rows(job.network.gate, tile.row, tile.num_rows, worker);
+    }
     job.regrouper->regroup_rows(job.network.up, tile.row, tile.num_rows, worker);
   }
   float* scratch = step.work.network_scratch(worker);
@@ -159,13 +161,16 @@ const NetworkJob& job_of(std::span<const NetworkJob> jobs, size_t item) {
 }
 
 void compute_hidden(const StepContext& step, std::span<NetworkJob> jobs) {
-  const auto rows_of = [](const NetworkJob& job) { return job.network.gate.rows; };
+  const auto rows_of = [](const NetworkJob& job) -> size_t {
+    return job.computes_hidden ? job.network.up.rows : 0;
+  };
   const auto block_of = [](const NetworkJob& job) {
     return std::max<size_t>(kItemRowsMultiple,
                             activation_block(traits(job.network.down.type).activations));
   };
   size_t total = 0;
   for (const NetworkJob& job : jobs) total += rows_of(job);
+  if (total == 0) return;
   const size_t rows = std::min(step.compute.rows_per_item(total), kMaxItemRows);
   const size_t items = cut(jobs, rows, rows_of, block_of);
   step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
@@ -175,10 +180,13 @@ void compute_hidden(const StepContext& step, std::span<NetworkJob> jobs) {
 }
 
 void compute_down(const StepContext& step, std::span<NetworkJob> jobs) {
-  const auto rows_of = [](const NetworkJob& job) { return job.network.down.rows; };
+  const auto rows_of = [](const NetworkJob& job) -> size_t {
+    return job.computes_down ? job.network.down.rows : 0;
+  };
   const auto block_of = [](const NetworkJob&) { return kItemRowsMultiple; };
   size_t total = 0;
   for (const NetworkJob& job : jobs) total += rows_of(job);
+  if (total == 0) return;
   const size_t items = cut(jobs, step.compute.rows_per_item(total), rows_of, block_of);
   step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
     const NetworkJob& job = job_of(jobs, item);
@@ -207,7 +215,9 @@ void compute_networks(const StepContext& step, std::span<NetworkJob> jobs) {
   const kernels::KernelTable& table = step.compute.table();
   ThreadPool& pool = step.compute.pool();
   for (NetworkJob& job : jobs) {
-    job.gate_x = job.x->as(traits(job.network.gate.type).activations, table, pool);
+    if (job.network.gate) {
+      job.gate_x = job.x->as(traits(job.network.gate.type).activations, table, pool);
+    }
     job.up_x = job.x->as(traits(job.network.up.type).activations, table, pool);
   }
   compute_hidden(step, jobs);

@@ -17,7 +17,7 @@ class Regrouper;
 struct StepContext;
 
 struct GatedNetwork {
-  MatrixView gate, up, down;
+  MatrixView gate, up, down;  // without a gate, up takes its place too
   const float* gate_bias = nullptr;
   const float* up_bias = nullptr;
   const float* down_bias = nullptr;
@@ -26,10 +26,14 @@ struct GatedNetwork {
 // A network and the rows that it computes.
 struct NetworkJob {
   GatedNetwork network;
+  // Of a network whose matrices arrive one after another, a job each for the part that is there:
+  // the rows between gate, up and down stay in `hidden` from the first to the second.
+  bool computes_hidden = true;
+  bool computes_down = true;
   ActivationRows* x = nullptr;
   const uint32_t* token_index = nullptr;  // rows of x; null: the first ones
   size_t num_rows = 0;
-  std::byte* hidden = nullptr;  // hidden_bytes(num_rows, network.gate.rows), 64-byte aligned
+  std::byte* hidden = nullptr;  // hidden_bytes(num_rows, network.up.rows), 64-byte aligned
   float* out = nullptr;         // [num_rows][network.down.rows]
   // Not null: the matrices are still in GGUF layout. Whoever multiplies rows brings them into the
   // in-memory layout first, while they are on their way into its cache anyway.

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "model/recurrent_state.h"
 
 namespace edgemoe {
 namespace {
@@ -33,6 +34,13 @@ uint64_t KvCache::place(const ModelSpec& spec, uint32_t context, kernels::KvType
   uint64_t end = 0;
   for (const LayerSpec& layer_spec : spec.layers) {
     const AttentionSpec& attention = layer_spec.attention;
+    if (is_recurrent(attention.kind) || attention.kind == AttentionKind::kNone) {
+      Layer layer;
+      layer.keys = end;
+      end = align_up(end + state_floats(attention, spec.width) * sizeof(float), kLayerAlignment);
+      layers.push_back(layer);
+      continue;
+    }
     if (type == kernels::KvType::kQ8_0) {
       check_size(attention.key_size);
       check_size(attention.value_size);
@@ -65,14 +73,29 @@ uint64_t KvCache::bytes(const ModelSpec& spec, uint32_t context, kernels::KvType
 KvCache::KvCache(const ModelSpec& spec, uint32_t context, kernels::KvType type)
     : type_(type), context_(context) {
   buffer_ = AlignedBuffer(place(spec, context, type, layers_));
+  data_ = buffer_.data();
+}
+
+KvCache KvCache::part(uint32_t first, uint32_t context) const {
+  EM_CHECK(first <= context_ && context <= context_ - first);
+  KvCache part;
+  part.type_ = type_;
+  part.context_ = context;
+  part.layers_ = layers_;
+  part.data_ = data_;
+  for (Layer& layer : part.layers_) {
+    layer.keys += first * layer.key_stride;
+    layer.values += first * layer.value_stride;
+  }
+  return part;
 }
 
 std::byte* KvCache::keys(uint32_t layer, uint32_t kv_head) noexcept {
-  return buffer_.data() + layers_[layer].keys + kv_head * layers_[layer].key_row;
+  return data_ + layers_[layer].keys + kv_head * layers_[layer].key_row;
 }
 
 std::byte* KvCache::values(uint32_t layer, uint32_t kv_head) noexcept {
-  return buffer_.data() + layers_[layer].values + kv_head * layers_[layer].value_row;
+  return data_ + layers_[layer].values + kv_head * layers_[layer].value_row;
 }
 
 }  // namespace edgemoe

@@ -1,5 +1,6 @@
 // Keys and values of one sequence: per layer, position after position, head after head. Rows are
 // F32, F16 or Q8_0 blocks. Latent attention stores one row per position; values are its front.
+// Recurrent layers have a state in float32 instead, that of the last position evaluated.
 #pragma once
 
 #include <cstdint>
@@ -33,18 +34,25 @@ class KvCache {
   // Errors: kArgument when kQ8_0 meets a head size that is not a multiple of 32; kBudget.
   KvCache(const ModelSpec& spec, uint32_t context, kernels::KvType type);
 
+  // Positions [first, first + context) as a cache of their own, in this one's memory.
+  KvCache part(uint32_t first, uint32_t context) const;
+
   kernels::KvType type() const noexcept { return type_; }
   uint32_t context() const noexcept { return context_; }
 
   // Row of position 0; add position * stride.
   std::byte* keys(uint32_t layer, uint32_t kv_head) noexcept;
   std::byte* values(uint32_t layer, uint32_t kv_head) noexcept;
+  // state_floats() of the layer (recurrent_state.h), 64-byte aligned.
+  float* state(uint32_t layer) noexcept {
+    return reinterpret_cast<float*>(buffer_.data() + layers_[layer].keys);
+  }
   size_t key_stride(uint32_t layer) const noexcept { return layers_[layer].key_stride; }
   size_t value_stride(uint32_t layer) const noexcept { return layers_[layer].value_stride; }
 
  private:
   struct Layer {
-    uint64_t keys = 0;  // offset in the buffer
+    uint64_t keys = 0;  // offset in the buffer; of a recurrent layer: of its state
     uint64_t values = 0;
     size_t key_row = 0;  // bytes of one head
     size_t value_row = 0;
@@ -54,10 +62,13 @@ class KvCache {
   static uint64_t place(const ModelSpec& spec, uint32_t context, kernels::KvType type,
                         std::vector<Layer>& layers);
 
-  kernels::KvType type_;
-  uint32_t context_;
+  KvCache() = default;
+
+  kernels::KvType type_ = kernels::KvType::kF16;
+  uint32_t context_ = 0;
   std::vector<Layer> layers_;
   AlignedBuffer buffer_;
+  std::byte* data_ = nullptr;  // buffer_, or the memory of the cache that this is a part of
 };
 
 }  // namespace edgemoe

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "model/ffn.h"
+#include "model/router_input.h"
 
 namespace edgemoe {
 namespace {
@@ -56,7 +57,9 @@ void ask_script(StepContext& step, uint32_t layer) {
   collect(work, step.rows.size(), router.num_used);
 }
 
-void ask_router(StepContext& step, uint32_t layer) {
+}  // namespace
+
+void ask_router(StepContext& step, uint32_t layer, const float* x) {
   if (step.script != nullptr) return ask_script(step, layer);
   Workspace& work = step.work;
   const LayerWeights& weights = step.weights.layer(layer);
@@ -64,10 +67,7 @@ void ask_router(StepContext& step, uint32_t layer) {
   const size_t width = step.spec.width;
   const size_t rows = step.rows.size();
   for (size_t row = 0; row < rows; ++row) {
-    const auto norm = step.spec.norm == NormKind::kRms ? step.compute.table().rms_norm
-                                                       : step.compute.table().layer_norm;
-    norm(work.x + row * width, weights.ffn_norm, weights.ffn_norm_bias, width,
-         step.spec.norm_epsilon, work.ahead_normed + row * width);
+    router_input(step, layer, x + row * width, work.ahead_normed + row * width);
   }
   work.ahead_rows.set(work.ahead_normed, rows, width);
   step.compute.multiply(weights.router, weights.router_bias, work.ahead_rows, work.ahead_logits,
@@ -80,6 +80,8 @@ void ask_router(StepContext& step, uint32_t layer) {
   }
   collect(work, rows, router.num_used);
 }
+
+namespace {
 
 // What the tokens of the rows used in `layer` before, as collect() orders them.
 void ask_tokens(StepContext& step, uint32_t layer, const LearnedRouting& learned) {
@@ -191,7 +193,7 @@ void look_ahead(StepContext& step, uint32_t layer, const LookAhead& ahead, Exper
     const uint32_t later = layer + distance;
     if (!is_moe(step, later)) continue;
     if (ask_routers) {
-      ask_router(step, later);
+      ask_router(step, later, work.x);
     } else {
       ask_transitions(step, layer, later, *ahead.learned);
     }

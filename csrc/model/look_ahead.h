@@ -24,6 +24,12 @@ struct LookAhead {
 // ask for, and starts reading it. Changes work.ahead_experts.
 void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore& store);
 
+// The experts that the router of `layer` names for the residual stream x [rows][width], into
+// work.ahead_experts, those of the first rank first. With a script: what that will say, as often as
+// routers are right. Requires: at most kLookAheadRows rows. Changes the ahead_ parts of the
+// workspace and work.selection.
+void ask_router(StepContext& step, uint32_t layer, const float* x);
+
 // Tells the store what the layers behind `layer`, whose routing is in work.routed, will probably
 // ask for. Reads work.x; for a batch of many rows it names every expert of the next layer in file
 // order. Changes the ahead_ parts of the workspace and work.selection.

@@ -1,6 +1,7 @@
 #include "model/model_weights.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/error.h"
@@ -14,9 +15,10 @@ namespace {
 constexpr uint64_t kArenaAlignment = 64;
 
 enum class LoadKind : uint8_t {
-  kMatrix,    // bytes as they are, then regrouped, `parts` matrices of equal shape
-  kVector,    // float32
-  kLatentUp,  // attn_kv_b of old files, split into key_absorb and value_up
+  kMatrix,      // bytes as they are, then regrouped, `parts` matrices of equal shape
+  kVector,      // float32
+  kTransposed,  // likewise, columns become rows
+  kLatentUp,    // attn_kv_b of old files, split into key_absorb and value_up
 };
 
 // One tensor on its way into the arena.
@@ -26,6 +28,7 @@ struct Load {
   uint64_t offset = 0;  // in the arena
   uint64_t bytes = 0;
   uint32_t parts = 1;
+  float factor = 1.0f;                       // kVector: multiplies the values
   const AttentionSpec* attention = nullptr;  // kLatentUp
   // Where the result is announced; exactly one is set (kLatentUp: `heads` of the layer).
   MatrixView* matrix = nullptr;
@@ -56,10 +59,12 @@ class WeightPlacer {
     matrix(output ? output : tensors[kTokenEmbedding], weights.output_);
     vector(tensors[kOutputNorm], weights.output_norm_);
     vector(tensors[kOutputNormBias], weights.output_norm_bias_);
+    vector(tensors[kOutputBias], weights.output_bias_);
     vector(rope_factors(), weights.rope_factors_);
+    vector(tensors[kRopeFactorsLong], weights.rope_factors_long_);
     for (uint32_t i = 0; i < spec.num_layers; ++i) {
       attention(spec.layers[i].attention, tensors.layers[i], weights.layers_[i]);
-      ffn(tensors.layers[i], weights.layers_[i]);
+      ffn(spec, i, tensors.layers[i], weights.layers_[i]);
     }
   }
 
@@ -94,15 +99,17 @@ class WeightPlacer {
     load.parts = parts;
     load.heads = &views;
   }
-  void vector(const BoundTensor& tensor, const float*& place) {
+  void vector(const BoundTensor& tensor, const float*& place, float factor = 1.0f) {
     if (!tensor) return;
     const uint64_t count = tensor.info->rows() * tensor.info->columns();
-    add(tensor, LoadKind::kVector, count * sizeof(float)).vector = &place;
+    Load& load = add(tensor, LoadKind::kVector, count * sizeof(float));
+    load.vector = &place;
+    load.factor = factor;
   }
 
   void attention(const AttentionSpec& spec, const LayerTensors& from, LayerWeights& to) {
     using enum TensorRole;
-    vector(from[kAttentionNorm], to.attention_norm);
+    if (spec.kind != AttentionKind::kNone) vector(from[kAttentionNorm], to.attention_norm);
     vector(from[kAttentionNormBias], to.attention_norm_bias);
     matrix(from[kQkv], to.qkv);
     vector(from[kQkvBias], to.qkv_bias);
@@ -129,16 +136,47 @@ class WeightPlacer {
     }
     matrix(from[kAttentionOutput], to.attention_output);
     vector(from[kAttentionOutputBias], to.attention_output_bias);
+    recurrent(from, to);
   }
 
-  void ffn(const LayerTensors& from, LayerWeights& to) {
+  void recurrent(const LayerTensors& from, LayerWeights& to) {
     using enum TensorRole;
-    vector(from[from[kFfnNorm] ? kFfnNorm : kPostAttentionNorm], to.ffn_norm);
+    matrix(from[kRecurrentIn], to.recurrent_in);
+    matrix(from[kAttentionGate], to.attention_gate);
+    matrix(from[kRate], to.rate);
+    matrix(from[kDecay], to.decay);
+    matrix(from[kRateDecay], to.rate_decay);
+    vector(from[kConvolution], to.convolution);
+    if (from[kConvolution]) loads_.back().kind = LoadKind::kTransposed;
+    vector(from[kConvolutionBias], to.convolution_bias);
+    vector(from[kDecayBias], to.decay_bias);
+    vector(from[kDecayCoefficient], to.decay_coefficient);
+    vector(from[kStateNorm], to.state_norm);
+    vector(from[kSkip], to.skip);
+    matrix(from[kRecurrentOut], to.attention_output);
+  }
+
+  void ffn(const ModelSpec& spec, uint32_t index, const LayerTensors& from, LayerWeights& to) {
+    using enum TensorRole;
+    vector(from[kPostAttentionNorm], from[kFfnNorm] ? to.post_attention_norm : to.ffn_norm);
+    vector(from[kFfnNorm], to.ffn_norm);
+    // A layer of one network has one norm.
+    if (spec.layers[index].attention.kind == AttentionKind::kNone) {
+      vector(from[kAttentionNorm], to.ffn_norm);
+    }
     vector(from[kFfnNormBias], to.ffn_norm_bias);
-    matrix(from[kFfnGate], to.ffn_gate);
-    matrix(from[kFfnUp], to.ffn_up);
-    matrix(from[kFfnDown], to.ffn_down);
+    vector(from[kFfnPostNorm], to.ffn_post_norm);
+    vector(from[kSharedPostNorm], to.shared_post_norm);
+    vector(from[kExpertNorm], to.expert_norm);
+    vector(from[kExpertPostNorm], to.expert_post_norm);
+    vector(from[kLayerScale], to.layer_scale);
+    // Beside experts a dense network is a shared expert.
+    const bool shared = static_cast<bool>(from[kRouter]);
+    matrix(from[kFfnGate], shared ? to.shared_gate : to.ffn_gate);
+    matrix(from[kFfnUp], shared ? to.shared_up : to.ffn_up);
+    matrix(from[kFfnDown], shared ? to.shared_down : to.ffn_down);
     matrix(from[kRouter], to.router);
+    vector(from[kRouterNorm], to.router_norm, 1.0f / std::sqrt(static_cast<float>(spec.width)));
     vector(from[kRouterBias], to.router_bias);
     vector(from[kSelectionBias], to.selection_bias);
     vector(from[kExpertGateBias], to.expert_gate_bias);
@@ -169,8 +207,9 @@ class WeightLoader {
       case LoadKind::kMatrix:
         return load_matrix(load);
       case LoadKind::kVector:
-        *load.vector = reinterpret_cast<const float*>(arena_ + load.offset);
-        return read_floats(*load.tensor.info, reinterpret_cast<float*>(arena_ + load.offset));
+        return load_vector(load);
+      case LoadKind::kTransposed:
+        return load_transposed(load);
       case LoadKind::kLatentUp:
         return load_latent_up(load);
     }
@@ -187,6 +226,26 @@ class WeightLoader {
     std::vector<std::byte> raw(tensor.bytes);
     read(tensor, raw.data());
     dequantize(tensor.type, raw.data(), count, out);
+  }
+
+  void load_vector(const Load& load) {
+    auto* values = reinterpret_cast<float*>(arena_ + load.offset);
+    read_floats(*load.tensor.info, values);
+    for (uint64_t i = 0; load.factor != 1.0f && i < load.bytes / sizeof(float); ++i) {
+      values[i] *= load.factor;
+    }
+    *load.vector = values;
+  }
+
+  void load_transposed(const Load& load) {
+    const uint64_t rows = load.tensor.info->rows();
+    const uint64_t columns = load.tensor.info->columns();
+    auto* values = reinterpret_cast<float*>(arena_ + load.offset);
+    std::vector<float> from(rows * columns);
+    read_floats(*load.tensor.info, from.data());
+    for (uint64_t i = 0; i < rows * columns; ++i)
+      values[i % columns * rows + i / columns] = from[i];
+    *load.vector = values;
   }
 
   float scale_of(const BoundTensor& tensor) {

@@ -35,10 +35,25 @@ struct LayerWeights {
   std::vector<MatrixView> value_up;    // per head: [head_value_size rows, latent_size columns]
   MatrixView attention_output;
   const float* attention_output_bias = nullptr;
+  // kShortConvolution, kDeltaNet; their last matrix is attention_output.
+  MatrixView recurrent_in, attention_gate, rate, decay, rate_decay;
+  const float* convolution = nullptr;  // [taps][channels]
+  const float* convolution_bias = nullptr;
+  const float* decay_bias = nullptr;         // [num_heads]
+  const float* decay_coefficient = nullptr;  // [num_heads]
+  const float* state_norm = nullptr;         // kDeltaNet: [value_size]; kMamba2: of all heads
+  const float* skip = nullptr;               // kMamba2: [num_heads]
+  const float* post_attention_norm = nullptr;
   const float* ffn_norm = nullptr;
   const float* ffn_norm_bias = nullptr;
+  const float* ffn_post_norm = nullptr;
+  const float* shared_post_norm = nullptr;
+  const float* expert_norm = nullptr;  // else ffn_norm
+  const float* expert_post_norm = nullptr;
+  const float* layer_scale = nullptr;     // [1]
   MatrixView ffn_gate, ffn_up, ffn_down;  // dense layers
   MatrixView router;
+  const float* router_norm = nullptr;
   const float* router_bias = nullptr;
   const float* selection_bias = nullptr;
   const float* expert_gate_bias = nullptr;  // [num_experts][width], as the other two
@@ -62,8 +77,12 @@ class ModelWeights {
   const float* output_norm() const noexcept { return output_norm_; }
   const float* output_norm_bias() const noexcept { return output_norm_bias_; }
   const MatrixView& output() const noexcept { return output_; }
-  // Divides the rotation frequencies; [rope dimensions / 2] or null.
-  const float* rope_factors() const noexcept { return rope_factors_; }
+  const float* output_bias() const noexcept { return output_bias_; }
+  // Divides the rotation frequencies; [rope dimensions / 2] or null. `is_long`: for contexts beyond
+  // the one that the model was first trained with.
+  const float* rope_factors(bool is_long) const noexcept {
+    return is_long && rope_factors_long_ != nullptr ? rope_factors_long_ : rope_factors_;
+  }
 
  private:
   friend class WeightPlacer;
@@ -73,7 +92,9 @@ class ModelWeights {
   MatrixView output_;
   const float* output_norm_ = nullptr;
   const float* output_norm_bias_ = nullptr;
+  const float* output_bias_ = nullptr;
   const float* rope_factors_ = nullptr;
+  const float* rope_factors_long_ = nullptr;
 };
 
 }  // namespace edgemoe

@@ -50,7 +50,7 @@ std::vector<double> frequencies_of(const RopeSpec& rope, const float* factors) {
 bool same_rotation(const RopeSpec& a, const RopeSpec& b) {
   return a.pairs == b.pairs && a.scaling == b.scaling && a.dimensions == b.dimensions &&
          a.base == b.base && a.factor == b.factor && a.original_context == b.original_context &&
-         a.magnitude == b.magnitude;
+         a.magnitude == b.magnitude && a.divides_by_factors == b.divides_by_factors;
 }
 
 }  // namespace
@@ -63,7 +63,7 @@ RopeTable::RopeTable(const ModelSpec& spec, const float* factors, size_t max_row
     if (index == rotations_.size()) {
       Rotation rotation;
       rotation.spec = rope;
-      rotation.frequencies = frequencies_of(rope, factors);
+      rotation.frequencies = frequencies_of(rope, rope.divides_by_factors ? factors : nullptr);
       rotation.cos.resize(max_rows * rotation.frequencies.size());
       rotation.sin.resize(max_rows * rotation.frequencies.size());
       rotations_.push_back(std::move(rotation));
@@ -73,12 +73,16 @@ RopeTable::RopeTable(const ModelSpec& spec, const float* factors, size_t max_row
 }
 
 uint64_t RopeTable::bytes(const ModelSpec& spec, size_t max_rows) {
-  uint32_t largest = 0;
-  for (const LayerSpec& layer : spec.layers) {
-    largest = std::max(largest, layer.attention.rope.dimensions);
+  uint64_t dimensions = 0;  // of the rotations that differ
+  for (size_t layer = 0; layer < spec.layers.size(); ++layer) {
+    const RopeSpec& rope = spec.layers[layer].attention.rope;
+    const auto is_same = [&](const LayerSpec& other) {
+      return same_rotation(other.attention.rope, rope);
+    };
+    const auto end = spec.layers.begin() + static_cast<std::ptrdiff_t>(layer);
+    if (std::none_of(spec.layers.begin(), end, is_same)) dimensions += rope.dimensions;
   }
-  constexpr uint64_t kDistinctRotations = 2;  // of every family that is known
-  return kDistinctRotations * max_rows * largest * sizeof(float);
+  return dimensions * max_rows * sizeof(float);
 }
 
 void RopeTable::set_positions(std::span<const uint32_t> positions, ThreadPool& pool) {

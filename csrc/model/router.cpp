@@ -12,9 +12,7 @@ constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 constexpr float kLeastWeightSum = 6.103515625e-5f;  // the smallest normal binary16
 
 float sqrt_softplus(float x) noexcept {
-  const double bounded = x < -700.0f ? -700.0 : static_cast<double>(x);
-  const double softplus = bounded > 40.0 ? bounded : portable_log(1.0 + portable_exp(bounded));
-  return static_cast<float>(std::sqrt(softplus));
+  return static_cast<float>(std::sqrt(portable_softplus(static_cast<double>(x))));
 }
 
 void score(RouterScore kind, const kernels::KernelTable& table, std::span<float> logits) noexcept {
@@ -119,9 +117,9 @@ void softmax_chosen(std::span<RoutedExpert> chosen) noexcept {
 
 }  // namespace
 
-void route(const RouterSpec& spec, const kernels::KernelTable& table, std::span<float> logits,
-           const float* selection_bias, std::span<float> selection,
-           std::span<RoutedExpert> chosen) noexcept {
+void choose_experts(const RouterSpec& spec, const kernels::KernelTable& table,
+                    std::span<float> logits, const float* selection_bias,
+                    std::span<float> selection, std::span<RoutedExpert> chosen) noexcept {
   score(spec.score, table, logits);
   for (size_t expert = 0; expert < logits.size(); ++expert) {
     const float bias = selection_bias == nullptr ? 0.0f : selection_bias[expert];
@@ -133,8 +131,18 @@ void route(const RouterSpec& spec, const kernels::KernelTable& table, std::span<
     const uint32_t expert = take_best(selection, chosen.first(rank));
     chosen[rank] = {expert, logits[expert]};
   }
+}
+
+void weigh_experts(const RouterSpec& spec, std::span<RoutedExpert> chosen) noexcept {
   if (spec.score == RouterScore::kSoftmaxTopK) softmax_chosen(chosen);
   scale_weights(spec, chosen);
+}
+
+void route(const RouterSpec& spec, const kernels::KernelTable& table, std::span<float> logits,
+           const float* selection_bias, std::span<float> selection,
+           std::span<RoutedExpert> chosen) noexcept {
+  choose_experts(spec, table, logits, selection_bias, selection, chosen);
+  weigh_experts(spec, chosen);
 }
 
 }  // namespace edgemoe

@@ -22,4 +22,12 @@ void route(const RouterSpec& spec, const kernels::KernelTable& table, std::span<
            const float* selection_bias, std::span<float> selection,
            std::span<RoutedExpert> chosen) noexcept;
 
+// The two halves of route(): what they leave in between is a choice whose weights are scores, and
+// in `selection` what the other experts that could be chosen would be ranked by (minus infinity for
+// those that cannot).
+void choose_experts(const RouterSpec& spec, const kernels::KernelTable& table,
+                    std::span<float> logits, const float* selection_bias,
+                    std::span<float> selection, std::span<RoutedExpert> chosen) noexcept;
+void weigh_experts(const RouterSpec& spec, std::span<RoutedExpert> chosen) noexcept;
+
 }  // namespace edgemoe

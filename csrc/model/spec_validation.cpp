@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/recurrent_state.h"
 #include "weights/tensor_names.h"
 
 namespace edgemoe {
@@ -26,6 +27,11 @@ void validate_router(const RouterSpec& router, const std::string& source) {
 }
 
 void validate_attention(const AttentionSpec& attention, const std::string& where) {
+  if (is_recurrent(attention.kind)) {
+    require(attention.convolution_taps >= 2, where, "its convolution has less than 2 taps");
+    if (attention.kind == AttentionKind::kShortConvolution) return;
+  }
+  if (attention.kind == AttentionKind::kNone) return;
   require(attention.num_heads >= 1 && attention.num_kv_heads >= 1, where, "head_count is 0");
   require(attention.num_heads % attention.num_kv_heads == 0, where,
           "head_count is not a multiple of head_count_kv");
@@ -34,6 +40,12 @@ void validate_attention(const AttentionSpec& attention, const std::string& where
   require(attention.rope.dimensions <= attention.key_size, where,
           "rope.dimension_count is larger than a head");
   require(std::isfinite(attention.scale), where, "attention.scale is not finite");
+  require(
+      attention.gate != AttentionGate::kBesideQuery ||
+          (attention.qk_norm != QkNorm::kFullWidth && attention.key_size == attention.value_size),
+      where, "attn_q.weight holds gates, which do not fit values or norm");
+  require(!attention.values_are_keys || attention.key_size == attention.value_size, where,
+          "attention.value_length is not attention.key_length, and attn_v.weight is missing");
 }
 
 std::string_view name_of(ExpertMatrix matrix) {
@@ -49,20 +61,21 @@ class LayerCheck {
 
   void run(const LayerSpec& layer) {
     vector(TensorRole::kAttentionNorm, spec_.width);
-    if (layer.attention.kind == AttentionKind::kLatent) {
-      latent(layer.attention);
-    } else {
-      grouped(layer.attention);
-    }
+    attention(layer.attention);
     optional_vector(TensorRole::kAttentionNormBias, spec_.width);
     optional_vector(TensorRole::kFfnNormBias, spec_.width);
     optional_vector(TensorRole::kRopeFactors, layer.attention.rope.dimensions / 2);
     // Some families call the norm before the FFN by the other name.
     const bool named_post = !tensors_[TensorRole::kFfnNorm];
-    vector(named_post ? TensorRole::kPostAttentionNorm : TensorRole::kFfnNorm, spec_.width);
+    if (layer.attention.kind != AttentionKind::kNone && layer.ffn.kind != FfnKind::kNone) {
+      vector(named_post ? TensorRole::kPostAttentionNorm : TensorRole::kFfnNorm, spec_.width);
+    }
+    optional_vector(TensorRole::kPostAttentionNorm, spec_.width);
+    optional_vector(TensorRole::kFfnPostNorm, spec_.width);
+    optional_vector(TensorRole::kLayerScale, 1);
     if (layer.ffn.kind == FfnKind::kDense) {
       dense_ffn(layer.ffn);
-    } else {
+    } else if (layer.ffn.kind == FfnKind::kMoe) {
       moe_ffn(layer.ffn);
     }
     refuse_unused();
@@ -94,6 +107,58 @@ class LayerCheck {
   void vector(TensorRole role, uint64_t size) { matrix_of(role, 1, size, true); }
   void optional_vector(TensorRole role, uint64_t size) { matrix_of(role, 1, size, false); }
 
+  void attention(const AttentionSpec& attention) {
+    switch (attention.kind) {
+      case AttentionKind::kGrouped:
+        return grouped(attention);
+      case AttentionKind::kLatent:
+        return latent(attention);
+      case AttentionKind::kShortConvolution:
+        matrix(TensorRole::kConvolution, spec_.width, attention.convolution_taps);
+        matrix(TensorRole::kRecurrentIn, 3 * uint64_t{spec_.width}, spec_.width);
+        return matrix(TensorRole::kRecurrentOut, spec_.width, spec_.width);
+      case AttentionKind::kDeltaNet:
+        return delta(attention);
+      case AttentionKind::kMamba2:
+        return mamba2(attention);
+      case AttentionKind::kNone:
+        return;
+    }
+  }
+
+  void delta(const AttentionSpec& attention) {
+    const uint64_t heads = attention.num_heads;
+    const uint64_t values = heads * attention.value_size;
+    const uint64_t channels = convolution_channels(attention, spec_.width);
+    matrix(TensorRole::kQkv, channels, spec_.width);
+    matrix(TensorRole::kAttentionGate, values, spec_.width);
+    matrix(TensorRole::kConvolution, channels, attention.convolution_taps);
+    if (tensors_[TensorRole::kRateDecay]) {
+      matrix(TensorRole::kRateDecay, 2 * heads, spec_.width);
+    } else {
+      matrix(TensorRole::kRate, heads, spec_.width);
+      matrix(TensorRole::kDecay, heads, spec_.width);
+    }
+    vector(TensorRole::kDecayBias, heads);
+    vector(TensorRole::kDecayCoefficient, heads);
+    vector(TensorRole::kStateNorm, attention.value_size);
+    matrix(TensorRole::kRecurrentOut, spec_.width, values);
+  }
+
+  void mamba2(const AttentionSpec& attention) {
+    const uint64_t heads = attention.num_heads;
+    const uint64_t values = heads * attention.value_size;
+    const uint64_t channels = convolution_channels(attention, spec_.width);
+    matrix(TensorRole::kRecurrentIn, values + channels + heads, spec_.width);
+    matrix(TensorRole::kConvolution, channels, attention.convolution_taps);
+    optional_vector(TensorRole::kConvolutionBias, channels);
+    vector(TensorRole::kDecayBias, heads);
+    matrix(TensorRole::kDecayCoefficient, heads, 1);
+    matrix(TensorRole::kSkip, heads, 1);
+    matrix(TensorRole::kStateNorm, attention.num_kv_heads, values / attention.num_kv_heads);
+    matrix(TensorRole::kRecurrentOut, spec_.width, values);
+  }
+
   void grouped(const AttentionSpec& attention) {
     const uint64_t query = uint64_t{attention.num_heads} * attention.key_size;
     const uint64_t key = uint64_t{attention.num_kv_heads} * attention.key_size;
@@ -102,10 +167,11 @@ class LayerCheck {
       matrix(TensorRole::kQkv, query + key + value, spec_.width);
       optional_vector(TensorRole::kQkvBias, query + key + value);
     } else {
-      matrix(TensorRole::kQuery, query, spec_.width);
+      const uint64_t with_gate = attention.gate == AttentionGate::kBesideQuery ? 2 * query : query;
+      matrix(TensorRole::kQuery, with_gate, spec_.width);
       matrix(TensorRole::kKey, key, spec_.width);
-      matrix(TensorRole::kValue, value, spec_.width);
-      optional_vector(TensorRole::kQueryBias, query);
+      if (!attention.values_are_keys) matrix(TensorRole::kValue, value, spec_.width);
+      optional_vector(TensorRole::kQueryBias, with_gate);
       optional_vector(TensorRole::kKeyBias, key);
       optional_vector(TensorRole::kValueBias, value);
     }
@@ -113,7 +179,11 @@ class LayerCheck {
            uint64_t{attention.num_heads} * attention.value_size);
     optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
     optional_vector(TensorRole::kSinks, attention.num_heads);
-    if (attention.qk_norm != QkNorm::kNone) {
+    if (attention.gate == AttentionGate::kOwnMatrix) {
+      matrix(TensorRole::kAttentionGate, uint64_t{attention.num_heads} * attention.value_size,
+             spec_.width);
+    }
+    if (attention.qk_norm == QkNorm::kPerHead || attention.qk_norm == QkNorm::kFullWidth) {
       const bool full = attention.qk_norm == QkNorm::kFullWidth;
       vector(TensorRole::kQueryNorm, full ? query : attention.key_size);
       vector(TensorRole::kKeyNorm, full ? key : attention.key_size);
@@ -144,7 +214,7 @@ class LayerCheck {
   }
 
   void dense_ffn(const FfnSpec& ffn) {
-    matrix(TensorRole::kFfnGate, ffn.width, spec_.width);
+    if (spec_.gated_networks) matrix(TensorRole::kFfnGate, ffn.width, spec_.width);
     matrix(TensorRole::kFfnUp, ffn.width, spec_.width);
     matrix(TensorRole::kFfnDown, spec_.width, ffn.width);
   }
@@ -153,15 +223,23 @@ class LayerCheck {
     const uint64_t experts = spec_.router.num_experts;
     matrix(TensorRole::kRouter, experts, spec_.width);
     optional_vector(TensorRole::kRouterBias, experts);
+    optional_vector(TensorRole::kRouterNorm, spec_.width);
+    optional_vector(TensorRole::kExpertNorm, spec_.width);
+    optional_vector(TensorRole::kExpertPostNorm, spec_.width);
     optional_vector(TensorRole::kSelectionBias, experts);
     matrix_of(TensorRole::kExpertGateBias, experts, ffn.width, false);
     matrix_of(TensorRole::kExpertUpBias, experts, ffn.width, false);
     matrix_of(TensorRole::kExpertDownBias, experts, spec_.width, false);
     if (ffn.shared_width != 0) {
-      matrix(TensorRole::kSharedGate, ffn.shared_width, spec_.width);
-      matrix(TensorRole::kSharedUp, ffn.shared_width, spec_.width);
-      matrix(TensorRole::kSharedDown, spec_.width, ffn.shared_width);
-      optional_vector(TensorRole::kSharedRouter, spec_.width);
+      const bool dense = static_cast<bool>(tensors_[TensorRole::kFfnUp]);
+      if (spec_.gated_networks) {
+        matrix(dense ? TensorRole::kFfnGate : TensorRole::kSharedGate, ffn.shared_width,
+               spec_.width);
+      }
+      matrix(dense ? TensorRole::kFfnUp : TensorRole::kSharedUp, ffn.shared_width, spec_.width);
+      matrix(dense ? TensorRole::kFfnDown : TensorRole::kSharedDown, spec_.width, ffn.shared_width);
+      if (!dense) optional_vector(TensorRole::kSharedRouter, spec_.width);
+      optional_vector(TensorRole::kSharedPostNorm, spec_.width);
     }
     experts_of(ffn);
   }
@@ -182,10 +260,10 @@ class LayerCheck {
       has[static_cast<size_t>(tensor.matrix)] = true;
       if (tensor.fused_gate_up) has[static_cast<size_t>(ExpertMatrix::kUp)] = true;
     }
+    has[static_cast<size_t>(ExpertMatrix::kGate)] ^= !spec_.gated_networks;
     for (const bool present : has) {
       if (!present) {
-        throw Error(ErrorCode::kFormat,
-                    where_ + "its experts lack a gate, up or down matrix; the file is incomplete");
+        throw Error(ErrorCode::kFormat, where_ + "its experts lack a matrix, or have one too many");
       }
     }
   }
@@ -215,7 +293,11 @@ void validate_spec(const ModelSpec& spec, const std::string& source) {
   for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
     const std::string where = source + ": layer " + std::to_string(layer);
     validate_attention(spec.layers[layer].attention, where);
-    require(spec.layers[layer].ffn.width >= 1, where, "feed_forward_length is 0");
+    const LayerSpec& one = spec.layers[layer];
+    require(one.ffn.kind == FfnKind::kNone || one.ffn.width >= 1, where,
+            "feed_forward_length is 0");
+    require(one.ffn.kind != FfnKind::kNone || one.attention.kind != AttentionKind::kNone, where,
+            "it has neither attention nor a feed-forward network");
   }
 }
 
@@ -236,10 +318,13 @@ void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
   check_model(TensorRole::kOutput, spec.vocab_size, spec.width);
   check_model(TensorRole::kOutputNorm, 1, spec.width);
   check_model(TensorRole::kOutputNormBias, 1, spec.width);
-  if (tensors[TensorRole::kRopeFactors]) {
-    check_model(TensorRole::kRopeFactors, 1, spec.layers[0].attention.rope.dimensions / 2);
-  }
+  check_model(TensorRole::kOutputBias, 1, spec.vocab_size);
   for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
+    const RopeSpec& rope = spec.layers[layer].attention.rope;
+    if (rope.pairs != RopePairs::kNone && rope.divides_by_factors) {
+      check_model(TensorRole::kRopeFactors, 1, rope.dimensions / 2);
+      check_model(TensorRole::kRopeFactorsLong, 1, rope.dimensions / 2);
+    }
     LayerCheck(spec, tensors.layers[layer], source + ": blk." + std::to_string(layer) + ".")
         .run(spec.layers[layer]);
   }

@@ -7,11 +7,13 @@
 
 #include "experts/event_trace.h"
 #include "model/compute.h"
+#include "model/expert_observer.h"
 #include "model/kv_cache.h"
 #include "model/model_spec.h"
 #include "model/model_weights.h"
 #include "model/rope_table.h"
 #include "model/route_script.h"
+#include "model/router_recall.h"
 #include "model/workspace.h"
 
 namespace edgemoe {
@@ -34,6 +36,8 @@ struct StepContext {
   std::span<const StepRow> rows;
   const RouteScript* script = nullptr;  // routes in place of the router
   EventTrace* trace = nullptr;          // null: nothing is recorded
+  RouterRecall* recall = nullptr;       // likewise
+  ExpertObserver* observer = nullptr;   // null: nobody looks
 };
 
 }  // namespace edgemoe

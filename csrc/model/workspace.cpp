@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "base/units.h"
+#include "model/recurrent_state.h"
 
 namespace edgemoe {
 namespace {
@@ -14,11 +15,28 @@ void grow(size_t& largest, uint64_t value) {
   largest = std::max(largest, static_cast<size_t>(value));
 }
 
+void add_recurrent(const AttentionSpec& attention, WorkspaceSizes& sizes) {
+  if (attention.kind == AttentionKind::kShortConvolution) {
+    grow(sizes.projected, uint64_t{3} * sizes.width);
+    grow(sizes.attended, sizes.width);
+  } else {
+    const uint64_t values = uint64_t{attention.num_heads} * attention.value_size;
+    grow(sizes.projected,
+         convolution_channels(attention, sizes.width) + values + uint64_t{4} * attention.num_heads);
+    grow(sizes.attended, values);
+  }
+  grow(sizes.inner, sizes.attended);
+}
+
 void add_attention(const AttentionSpec& attention, WorkspaceSizes& sizes) {
   const uint64_t heads = attention.num_heads;
+  if (attention.kind == AttentionKind::kNone) return;
+  if (is_recurrent(attention.kind)) return add_recurrent(attention, sizes);
   if (attention.kind == AttentionKind::kGrouped) {
+    const uint64_t gates =
+        attention.gate == AttentionGate::kNone ? 0 : heads * attention.value_size;
     grow(sizes.projected,
-         heads * attention.key_size +
+         heads * attention.key_size + gates +
              uint64_t{attention.num_kv_heads} * (attention.key_size + attention.value_size));
     grow(sizes.attended, heads * attention.value_size);
   } else {
@@ -47,6 +65,8 @@ WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept {
   for (const LayerSpec& layer : spec.layers) {
     add_attention(layer.attention, sizes);
     const FfnSpec& ffn = layer.ffn;
+    if (ffn.experts_have_norm) sizes.expert_input = spec.width;
+    if (spec.router.reads_block_input || ffn.router_has_norm) sizes.router_input = spec.width;
     grow(sizes.hidden, ffn.kind == FfnKind::kMoe
                            ? uint64_t{sizes.num_used} * ffn.width + ffn.shared_width
                            : ffn.width);
@@ -76,7 +96,7 @@ uint64_t float_bytes(const WorkspaceSizes& sizes, size_t batch) {
   Carver carver(nullptr);
   for (const size_t size :
        {sizes.width, sizes.width, sizes.projected, sizes.absorbed, sizes.attended, sizes.context,
-        sizes.width, sizes.num_experts, sizes.num_used * sizes.width,
+        sizes.width, sizes.num_experts, sizes.num_used * sizes.width, sizes.expert_input,
         sizes.scaled_inputs * sizes.width, size_t{1}}) {
     carver.floats(uint64_t{batch} * size);
   }
@@ -102,7 +122,9 @@ uint64_t Workspace::bytes(const ModelSpec& spec, size_t batch, size_t num_thread
   return float_bytes(sizes, batch) + hidden_buffer_bytes(sizes, batch) +
          num_threads * network_scratch_bytes() + (sizes.num_experts + 1) * sizeof(NetworkJob) +
          ActivationRows::bytes(batch, sizes.width) + ActivationRows::bytes(batch, sizes.inner) +
-         ActivationRows::bytes(batch * sizes.scaled_inputs, sizes.width) + routing;
+         ActivationRows::bytes(batch * sizes.scaled_inputs, sizes.width) +
+         ActivationRows::bytes(batch, sizes.expert_input) +
+         ActivationRows::bytes(batch, sizes.router_input) + routing;
 }
 
 Workspace::Workspace(const ModelSpec& spec, size_t batch_rows, size_t num_threads)
@@ -117,6 +139,8 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows, size_t num_thread
       width_rows(batch_rows, sizes.width),
       inner_rows(batch_rows, sizes.inner),
       scaled_rows(batch_rows * sizes.scaled_inputs, sizes.width),
+      expert_input_rows(batch_rows, sizes.expert_input),
+      router_rows(batch_rows, sizes.router_input),
       ahead_routed(kLookAheadRows * sizes.num_used),
       ahead_rows(kLookAheadRows, sizes.width),
       buffer_(float_bytes(sizes, batch_rows)),
@@ -137,6 +161,7 @@ Workspace::Workspace(const ModelSpec& spec, size_t batch_rows, size_t num_thread
   branch = carver.floats(batch * sizes.width);
   router_logits = carver.floats(batch * sizes.num_experts);
   expert_out = carver.floats(batch * sizes.num_used * sizes.width);
+  expert_input = carver.floats(batch * sizes.expert_input);
   scaled_input = carver.floats(batch * sizes.scaled_inputs * sizes.width);
   shared_weights = carver.floats(batch);
   selection = carver.floats(sizes.num_experts);

@@ -12,41 +12,61 @@ namespace {
 // every range a place of its own.
 constexpr uint64_t kLeastAlignment = 64;
 
-// Adds the range of `tensor` that holds one expert, at the end of the slot.
-void add_range(const ExpertTensor& tensor, uint32_t expert, uint64_t alignment,
-               ExpertPlace& place) {
-  const uint64_t matrix_bytes = uint64_t{tensor.rows} * row_bytes(tensor.type, tensor.columns);
+// Between matrices that share a range lies at most the padding of a packed container: less than
+// what any device reads at a time, so reading it costs nothing.
+constexpr uint64_t kMaxPadding = 4096;
+
+bool follows(const ExpertRange& range, uint32_t shard, uint64_t offset) noexcept {
+  const uint64_t end = range.offset + range.bytes;
+  return shard == range.shard && offset >= end && offset - end < kMaxPadding;
+}
+
+// Adds the bytes of `tensor` that hold one expert at the end of the slot: to the last range where
+// they follow it in the file, else as a range of their own.
+void add_tensor(const ExpertTensor& tensor, uint32_t expert, uint64_t alignment,
+                ExpertPlace& place) {
+  const QuantType type = tensor.types[expert];
+  const uint64_t matrix_bytes = uint64_t{tensor.rows} * row_bytes(type, tensor.columns);
   const uint64_t bytes = tensor.fused_gate_up ? 2 * matrix_bytes : matrix_bytes;
-  ExpertRange& range = place.ranges[place.num_ranges++];
-  range.shard = tensor.shards[expert];
-  range.offset = tensor.offsets[expert];
-  range.bytes = bytes;
-  range.slot_offset = place.slot_bytes;
+  const uint64_t offset = tensor.offsets[expert];
+  ExpertRange* range = place.num_ranges > 0 ? &place.ranges[place.num_ranges - 1] : nullptr;
+  if (range == nullptr || !follows(*range, tensor.shards[expert], offset)) {
+    range = &place.ranges[place.num_ranges++];
+    *range = {tensor.shards[expert], offset, 0, place.slot_bytes};
+  }
+  const bool ends_range = offset != range->offset;
+  if (tensor.matrix == ExpertMatrix::kDown && ends_range && place.num_ranges == 1 &&
+      offset % alignment == 0) {
+    place.cut = offset;
+  }
+  range->bytes = offset + bytes - range->offset;
   place.weight_bytes += bytes;
 
-  const uint64_t first = range.slot_offset + range.offset % alignment;
-  const auto place_matrix = [&](ExpertMatrix matrix, uint64_t offset) {
+  const uint64_t first = range->slot_offset + range->offset % alignment + (offset - range->offset);
+  const auto place_matrix = [&](ExpertMatrix matrix, uint64_t slot_offset) {
     ExpertMatrixPlace& to = place.matrices[static_cast<size_t>(matrix)];
     to.present = true;
-    to.type = tensor.type;
+    to.type = type;
     to.rows = tensor.rows;
     to.columns = tensor.columns;
-    to.slot_offset = offset;
+    to.slot_offset = slot_offset;
     to.scale = tensor.scales.empty() ? 1.0f : tensor.scales[expert];
   };
   place_matrix(tensor.matrix, first);
   if (tensor.fused_gate_up) place_matrix(ExpertMatrix::kUp, first + matrix_bytes);
-  place.slot_bytes = align_up(range.slot_offset + window_bytes(range.offset, bytes, alignment),
-                              std::max(alignment, kLeastAlignment));
+  place.slot_bytes =
+      align_up(range->slot_offset + window_bytes(range->offset, range->bytes, alignment),
+               std::max(alignment, kLeastAlignment));
 }
 
 }  // namespace
 
 ExpertLayout::ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, uint32_t num_experts,
-                           uint64_t alignment)
+                           uint64_t alignment, bool regrouped)
     : num_layers_(static_cast<uint32_t>(tensors.size())),
       num_experts_(num_experts),
       alignment_(alignment),
+      regrouped_(regrouped),
       places_(tensors.size() * num_experts) {
   for (uint32_t layer = 0; layer < num_layers_; ++layer) {
     for (uint32_t expert = 0; expert < num_experts_; ++expert) {
@@ -55,7 +75,7 @@ ExpertLayout::ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, u
       for (const ExpertMatrix matrix :
            {ExpertMatrix::kGate, ExpertMatrix::kUp, ExpertMatrix::kDown}) {
         for (const ExpertTensor& tensor : tensors[layer]) {
-          if (tensor.matrix == matrix) add_range(tensor, expert, alignment_, place);
+          if (tensor.matrix == matrix) add_tensor(tensor, expert, alignment_, place);
         }
       }
       max_slot_bytes_ = std::max(max_slot_bytes_, place.slot_bytes);

@@ -2,9 +2,10 @@
 // Pure bookkeeping; built once from the tensor directory.
 //
 // An expert is up to three matrices (gate, up, down). A stock tensor [columns, rows, experts] gives
-// every expert one range; a fused gate_up tensor gives gate and up in one range; old files have one
-// tensor per expert. A slot holds the ranges one after another, each as the aligned window that a
-// direct read brings, so nothing is copied.
+// every expert one range; a fused gate_up tensor gives gate and up in one range; old files and
+// packed containers have one tensor per expert, each of its own type. Matrices that lie one after
+// another, as a packed container has them, share a range. A slot holds the ranges one after
+// another, each as the aligned window that a direct read brings, so nothing is copied.
 #pragma once
 
 #include <array>
@@ -39,17 +40,19 @@ struct ExpertPlace {
   uint32_t num_ranges = 0;
   std::array<ExpertRange, kNumExpertMatrices> ranges;  // gate (and up) before down
   std::array<ExpertMatrixPlace, kNumExpertMatrices> matrices;
+  uint64_t cut = 0;           // where down begins in the file when the only range can be read in
+                              // two parts, the second of down alone; else 0
   uint64_t slot_bytes = 0;    // multiple of the alignment
-  uint64_t weight_bytes = 0;  // sum of the ranges
+  uint64_t weight_bytes = 0;  // of the matrices
 };
 
 // One matrix of one layer for all experts, as found in the tensor directory.
 struct ExpertTensor {
   ExpertMatrix matrix = ExpertMatrix::kGate;
   bool fused_gate_up = false;  // rows hold gate, then up
-  QuantType type = QuantType::kF32;
-  uint32_t rows = 0;  // of one matrix (half of the tensor's when fused)
+  uint32_t rows = 0;           // of one matrix (half of the tensor's when fused)
   uint32_t columns = 0;
+  std::vector<QuantType> types;   // per expert
   std::vector<uint32_t> shards;   // per expert
   std::vector<uint64_t> offsets;  // per expert, absolute in the shard
   std::vector<float> scales;      // per expert, or empty
@@ -58,9 +61,10 @@ struct ExpertTensor {
 class ExpertLayout {
  public:
   // tensors[layer] lists the expert tensors of that MoE layer (empty for a dense layer).
-  // `alignment` is the direct-I/O alignment (1 for buffered access).
+  // `alignment` is the direct-I/O alignment (1 for buffered access). `regrouped`: the file has the
+  // experts in the in-memory layout (quant/layout.h).
   ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, uint32_t num_experts,
-               uint64_t alignment);
+               uint64_t alignment, bool regrouped = false);
 
   uint32_t num_layers() const noexcept { return num_layers_; }  // dense layers included
   uint32_t num_experts() const noexcept { return num_experts_; }
@@ -69,6 +73,7 @@ class ExpertLayout {
     return places_[layer * num_experts_ + expert];
   }
   uint64_t alignment() const noexcept { return alignment_; }
+  bool is_regrouped() const noexcept { return regrouped_; }  // as the file has it
   uint64_t max_slot_bytes() const noexcept { return max_slot_bytes_; }
   uint64_t total_slot_bytes() const noexcept { return total_slot_bytes_; }  // all experts resident
   uint64_t total_weight_bytes() const noexcept { return total_weight_bytes_; }
@@ -77,6 +82,7 @@ class ExpertLayout {
   uint32_t num_layers_ = 0;
   uint32_t num_experts_ = 0;
   uint64_t alignment_ = 1;
+  bool regrouped_ = false;
   uint64_t max_slot_bytes_ = 0;
   uint64_t total_slot_bytes_ = 0;
   uint64_t total_weight_bytes_ = 0;

@@ -97,14 +97,15 @@ class Binder {
                std::to_string(experts) + "]");
     }
     if (entry.offsets.empty()) {
-      entry.type = tensor.type;
       entry.columns = static_cast<uint32_t>(tensor.shape[0]);
       entry.rows = static_cast<uint32_t>(tensor.shape[1] / parts);
       entry.shards.assign(num_experts_, tensor.shard);
       entry.offsets.assign(num_experts_, 0);
-    } else if (!meaning.expert || entry.type != tensor.type || entry.columns != tensor.shape[0] ||
+      entry.types.assign(num_experts_, tensor.type);
+    } else if (!meaning.expert || entry.columns != tensor.shape[0] ||
                entry.rows * parts != tensor.shape[1]) {
-      fail(ErrorCode::kUnsupported, file_, tensor, "differs from the other experts of its layer");
+      fail(ErrorCode::kUnsupported, file_, tensor,
+           "has another shape than the other experts of its layer");
     }
     place_experts(tensor, meaning, entry);
   }
@@ -123,6 +124,7 @@ class Binder {
     }
     entry.offsets[*meaning.expert] = tensor.offset;
     entry.shards[*meaning.expert] = tensor.shard;
+    entry.types[*meaning.expert] = tensor.type;
   }
 
   // No tensor starts at byte 0 of a file, so an offset of 0 is an expert that was never named.

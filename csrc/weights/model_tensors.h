@@ -20,7 +20,9 @@ enum class TensorRole : uint8_t {
   kOutputNorm,
   kOutputNormBias,
   kOutput,
+  kOutputBias,
   kRopeFactors,
+  kRopeFactorsLong,  // for contexts beyond the original one
   // of a layer: attention
   kAttentionNorm,
   kAttentionNormBias,
@@ -37,7 +39,7 @@ enum class TensorRole : uint8_t {
   kQueryNorm,
   kKeyNorm,
   kSinks,
-  kPostAttentionNorm,
+  kPostAttentionNorm,  // of the branch; where there is no kFfnNorm, that
   kQueryDown,
   kQueryDownNorm,
   kQueryUp,
@@ -46,14 +48,32 @@ enum class TensorRole : uint8_t {
   kLatentUp,
   kKeyAbsorb,
   kValueUp,
+  kAttentionGate,
+  kConvolution,
+  kConvolutionBias,
+  kRecurrentIn,
+  kRecurrentOut,
+  kRate,
+  kDecay,
+  kRateDecay,  // both, key head by key head
+  kDecayBias,
+  kDecayCoefficient,
+  kStateNorm,
+  kSkip,
   // of a layer: feed-forward
   kFfnNorm,
   kFfnNormBias,
+  kFfnPostNorm,     // of the branch
+  kSharedPostNorm,  // of what the shared expert adds to it
+  kExpertNorm,      // of what the experts read, where that is not kFfnNorm
+  kExpertPostNorm,  // of what they add
+  kLayerScale,      // one value, multiplies the residual stream behind the layer
   kFfnGate,
   kFfnUp,
   kFfnDown,
   kRouter,
   kRouterBias,
+  kRouterNorm,  // of what the router reads, times the root of the width
   kSelectionBias,
   kExpertGateBias,
   kExpertUpBias,
@@ -86,6 +106,7 @@ struct LayerTensors {
 struct ModelTensors {
   std::array<BoundTensor, kNumTensorRoles> model;
   std::vector<LayerTensors> layers;
+  bool experts_regrouped = false;  // in the file already (packed_container.h)
   const BoundTensor& operator[](TensorRole role) const noexcept {
     return model[static_cast<size_t>(role)];
   }

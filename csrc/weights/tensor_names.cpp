@@ -14,9 +14,15 @@ struct RoleName {
 using enum TensorRole;
 
 constexpr RoleName kModelNames[] = {
-    {kTokenEmbedding, "token_embd.weight"}, {kOutputNorm, "output_norm.weight"},
-    {kOutputNormBias, "output_norm.bias"},  {kOutput, "output.weight"},
+    {kTokenEmbedding, "token_embd.weight"},
+    {kOutputNorm, "output_norm.weight"},
+    {kOutputNorm, "token_embd_norm.weight"},
+    {kOutputNormBias, "output_norm.bias"},
+    {kOutput, "output.weight"},
+    {kOutputBias, "output.bias"},
     {kRopeFactors, "rope_freqs.weight"},
+    {kRopeFactors, "rope_factors_short.weight"},
+    {kRopeFactorsLong, "rope_factors_long.weight"},
 };
 
 constexpr RoleName kLayerNames[] = {
@@ -36,6 +42,7 @@ constexpr RoleName kLayerNames[] = {
     {kKeyNorm, "attn_k_norm.weight"},
     {kSinks, "attn_sinks.weight"},
     {kPostAttentionNorm, "post_attention_norm.weight"},
+    {kPostAttentionNorm, "attn_output_norm.weight"},
     {kQueryDown, "attn_q_a.weight"},
     {kQueryDownNorm, "attn_q_a_norm.weight"},
     {kQueryUp, "attn_q_b.weight"},
@@ -44,14 +51,36 @@ constexpr RoleName kLayerNames[] = {
     {kLatentUp, "attn_kv_b.weight"},
     {kKeyAbsorb, "attn_k_b.weight"},
     {kValueUp, "attn_v_b.weight"},
+    {kAttentionGate, "attn_gate.weight"},
+    {kConvolution, "shortconv.conv.weight"},
+    {kConvolution, "ssm_conv1d.weight"},
+    {kConvolutionBias, "ssm_conv1d.bias"},
+    {kRecurrentIn, "shortconv.in_proj.weight"},
+    {kRecurrentIn, "ssm_in.weight"},
+    {kRecurrentOut, "shortconv.out_proj.weight"},
+    {kRecurrentOut, "ssm_out.weight"},
+    {kRate, "ssm_beta.weight"},
+    {kDecay, "ssm_alpha.weight"},
+    {kRateDecay, "ssm_ba.weight"},
+    {kDecayBias, "ssm_dt.bias"},
+    {kDecayCoefficient, "ssm_a"},
+    {kStateNorm, "ssm_norm.weight"},
+    {kSkip, "ssm_d"},
     {kRopeFactors, "rope_freqs.weight"},
     {kFfnNorm, "ffn_norm.weight"},
     {kFfnNormBias, "ffn_norm.bias"},
+    {kFfnPostNorm, "post_ffw_norm.weight"},
+    {kSharedPostNorm, "post_ffw_norm_1.weight"},
+    {kExpertNorm, "pre_ffw_norm_2.weight"},
+    {kExpertNorm, "ffn_norm_exps.weight"},
+    {kExpertPostNorm, "post_ffw_norm_2.weight"},
+    {kLayerScale, "layer_output_scale.weight"},
     {kFfnGate, "ffn_gate.weight"},
     {kFfnUp, "ffn_up.weight"},
     {kFfnDown, "ffn_down.weight"},
     {kRouter, "ffn_gate_inp.weight"},
     {kRouterBias, "ffn_gate_inp.bias"},
+    {kRouterNorm, "ffn_gate_inp.scale"},
     {kSelectionBias, "exp_probs_b.bias"},
     {kSelectionBias, "exp_probs_b"},
     {kExpertGateBias, "ffn_gate_exps.bias"},
@@ -118,6 +147,8 @@ std::optional<TensorMeaning> expert_meaning(std::string_view base) {
 // Meaning of "X.weight", or of "X.scale" as the scale beside it.
 std::optional<TensorMeaning> find_meaning(std::span<const RoleName> names, std::string_view name) {
   TensorMeaning meaning;
+  meaning.role = find_role(names, name);
+  if (meaning.role) return meaning;
   std::string weight_name(name);
   if (name.ends_with(kScaleSuffix)) {
     meaning.is_scale = true;
@@ -164,6 +195,38 @@ std::optional<TensorMeaning> meaning_of(std::string_view name) {
     meaning->layer = *layer;
   }
   return meaning;
+}
+
+namespace {
+
+std::string_view stem_of(ExpertMatrix matrix) noexcept {
+  for (const ExpertName& entry : kExpertNames) {
+    if (entry.matrix == matrix && !entry.fused_gate_up) return entry.stem;
+  }
+  return {};
+}
+
+std::string expert_stem(uint32_t layer, ExpertMatrix matrix) {
+  return std::string(kLayerPrefix) + std::to_string(layer) + '.' + std::string(stem_of(matrix));
+}
+
+}  // namespace
+
+std::string expert_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert) {
+  return expert_stem(layer, matrix) + '.' + std::to_string(expert) + std::string(kWeightSuffix);
+}
+
+std::string expert_stack_name(uint32_t layer, ExpertMatrix matrix) {
+  return expert_stem(layer, matrix) + "_exps" + std::string(kWeightSuffix);
+}
+
+std::string half_of_fused_name(std::string_view name, ExpertMatrix matrix) {
+  constexpr std::string_view kFusedStem = kExpertNames[0].stem;
+  static_assert(kExpertNames[0].fused_gate_up);
+  std::string half(name);
+  const size_t at = half.find(kFusedStem);
+  if (at != std::string::npos) half.replace(at, kFusedStem.size(), stem_of(matrix));
+  return half;
 }
 
 std::string_view role_name(TensorRole role) noexcept {

@@ -26,6 +26,14 @@ struct TensorMeaning {
 // Empty when the name has no meaning to this build.
 std::optional<TensorMeaning> meaning_of(std::string_view name);
 
+// The tensor of one expert's matrix, "blk.3.ffn_up.7.weight", and of all experts of a layer,
+// "blk.3.ffn_up_exps.weight".
+std::string expert_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert);
+std::string expert_stack_name(uint32_t layer, ExpertMatrix matrix);
+// The name of a tensor beside a fused gate_up stack ("blk.3.ffn_gate_up_exps.scale") as it is
+// called beside the stack of one half.
+std::string half_of_fused_name(std::string_view name, ExpertMatrix matrix);
+
 // The usual name of a role, for messages: "attn_q.weight".
 std::string_view role_name(TensorRole role) noexcept;
 

@@ -14,6 +14,7 @@ from edgemoe.cli.generating import (
     sampling_from,
     tokens_from,
 )
+from edgemoe.cli.lossy import print_lossy
 from edgemoe.cli.parameters import (
     Utf8Text,
     load_options,
@@ -65,6 +66,7 @@ def _answer(model: Model, messages: list[Message], values: dict[str, Any]) -> st
     print(flush=True)
     if values["stats"]:
         print(closing_line(meter.figures(generation), model.stats()), file=sys.stderr)
+    print_lossy(model)
     print_pressure(meter)
     return text
 

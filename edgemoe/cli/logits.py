@@ -9,6 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
+from edgemoe.cli.lossy import print_lossy
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
 from edgemoe.cli.progress import progress_bar
 from edgemoe.errors import ArgumentError
@@ -61,3 +62,4 @@ def logits(**values: Any) -> None:
             for rows in model.logit_rows(tokens, one_by_one=values["one_by_one"]):
                 out.write(rows.tobytes())
                 advance(len(rows))
+        print_lossy(model)

@@ -15,8 +15,11 @@ from edgemoe.cli.completion import completion
 from edgemoe.cli.doctor import doctor
 from edgemoe.cli.inspect import inspect
 from edgemoe.cli.logits import logits
+from edgemoe.cli.pack import pack
 from edgemoe.cli.perplexity import perplexity
+from edgemoe.cli.plan import plan
 from edgemoe.cli.plot import plot
+from edgemoe.cli.profile import profile
 from edgemoe.cli.replay import replay
 from edgemoe.cli.run import run
 from edgemoe.cli.tokenize import tokenize
@@ -42,6 +45,9 @@ for command in (
     tokenize,
     perplexity,
     bench,
+    profile,
+    plan,
+    pack,
     trace,
     plot,
     replay,

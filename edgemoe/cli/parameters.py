@@ -79,39 +79,9 @@ def model_argument(*, required: bool) -> Callable[[Command], Command]:
     return click.argument("model", required=required, type=click.Path())
 
 
-def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
-    """Everything that decides how a model is loaded."""
-    options = [
-        click.option(
-            "--memory",
-            type=MemorySize(),
-            default="auto",
-            show_default=True,
-            help="Bound of the whole process: 4GiB, 'auto', or 'min' for the least that runs.",
-        ),
-        click.option(
-            "--governor",
-            type=click.Choice(GOVERNORS),
-            default=GOVERNORS[0],
-            show_default=True,
-            help="Shrink the expert pool while others need memory; auto: with --memory auto.",
-        ),
-        click.option("--threads", type=click.IntRange(0, 1024), default=0, help="0: all CPUs."),
-        click.option(
-            "-c", "--context", type=click.IntRange(0), default=0, help="Positions; 0: chosen."
-        ),
-        click.option(
-            "--batch", type=click.IntRange(0), default=0, help="Rows of a prefill step; 0: chosen."
-        ),
-        click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
-        click.option("--io", type=IoBackend(), default="auto", show_default=True),
-        click.option(
-            "--mode",
-            type=click.Choice(MODES),
-            default=MODES[0],
-            show_default=True,
-            help="resident: read all experts first. The last three are baselines that keep none.",
-        ),
+def _expert_options() -> list[Callable[[Any], Any]]:
+    """Which experts are read early, kept and, where lossy options allow, used."""
+    return [
         click.option(
             "--preload",
             type=click.Choice(PRELOAD_POLICIES),
@@ -141,11 +111,60 @@ def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
             help="What is learned between runs is kept there; 'none': nowhere.",
         ),
         click.option(
+            "--lossy-routing",
+            type=click.FloatRange(0.5, 1, max_open=True),
+            metavar="AGREEMENT",
+            help="Lossy: while generating prefer experts in memory to the router's choice, which "
+            "keeps at least this share of the routing weight (0.9 for instance).",
+        ),
+        click.option(
             "--eviction",
             type=click.Choice(EVICTION_POLICIES),
             default=EVICTION_POLICIES[0],
             show_default=True,
         ),
+    ]
+
+
+def load_options(*, kv_type: str = "f16") -> Callable[[Command], Command]:
+    """Everything that decides how a model is loaded."""
+    options = [
+        click.option(
+            "--memory",
+            type=MemorySize(),
+            default="auto",
+            show_default=True,
+            help="Bound of the whole process: 4GiB, 'auto', or 'min' for the least that runs.",
+        ),
+        click.option(
+            "--governor",
+            type=click.Choice(GOVERNORS),
+            default=GOVERNORS[0],
+            show_default=True,
+            help="Shrink the expert pool while others need memory; auto: with --memory auto.",
+        ),
+        click.option("--threads", type=click.IntRange(0, 1024), default=0, help="0: all CPUs."),
+        click.option(
+            "-c", "--context", type=click.IntRange(0), default=0, help="Positions; 0: chosen."
+        ),
+        click.option(
+            "--batch", type=click.IntRange(0), default=0, help="Rows of a prefill step; 0: chosen."
+        ),
+        click.option("--kv-type", type=click.Choice(KV_TYPES), default=kv_type, show_default=True),
+        click.option(
+            "--verify",
+            is_flag=True,
+            help="Compare what is read of a packed file with its checksums; inspect reads it all.",
+        ),
+        click.option("--io", type=IoBackend(), default="auto", show_default=True),
+        click.option(
+            "--mode",
+            type=click.Choice(MODES),
+            default=MODES[0],
+            show_default=True,
+            help="resident: read all experts first. The last three are baselines that keep none.",
+        ),
+        *_expert_options(),
     ]
     return lambda command: _apply(options, command)
 

@@ -18,6 +18,7 @@ from edgemoe.cli.generating import (
     tokens_from,
     unescape,
 )
+from edgemoe.cli.lossy import lossy_figures, print_lossy
 from edgemoe.cli.parameters import (
     Utf8Text,
     load_options,
@@ -76,7 +77,7 @@ def run(**values: Any) -> None:
         )
         if values["as_json"]:
             text = "".join(generation)
-            figures = {"text": text, **meter.figures(generation)}
+            figures = {"text": text, **meter.figures(generation), **lossy_figures(model)}
             print(json.dumps(figures))
             print_pressure(meter)
             return
@@ -87,4 +88,5 @@ def run(**values: Any) -> None:
         print(flush=True)
         if values["stats"] or values["model"] is None:
             print(closing_line(meter.figures(generation), model.stats()), file=sys.stderr)
+        print_lossy(model)
         print_pressure(meter)

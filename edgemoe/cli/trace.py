@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from edgemoe.cli.generating import read_text_file
+from edgemoe.cli.lossy import print_lossy
 from edgemoe.cli.parameters import Utf8Text, load_options, load_options_from, model_argument
 from edgemoe.model import Model
 from edgemoe.options import Sampling
@@ -36,6 +37,14 @@ def _check_outputs(values: dict[str, Any]) -> None:
         if path in seen and os.path.isfile(path):
             raise click.UsageError(f"{name} and {seen[path]} are the same file")
         seen[path] = name
+
+
+def _shares(recall: list[float | None]) -> str:
+    return ", ".join(
+        f"{100 * share:.4g} % {f'{distance} layers ahead' if distance else 'in their own layer'}"
+        for distance, share in enumerate(recall)
+        if share is not None
+    )
 
 
 @click.command()
@@ -65,7 +74,7 @@ def trace(**values: Any) -> None:
     """Record which experts a prompt and its continuation use, as CSV (docs/traces.md)."""
     prompt = _prompt(values)
     _check_outputs(values)
-    header = route_header(values["model"])
+    header = route_header(values["model"], lossy_routing=values["lossy_routing"])
     options = replace(load_options_from(values), trace=True)
     with ExitStack() as stack:
         timeline = None
@@ -78,7 +87,11 @@ def trace(**values: Any) -> None:
         sampling = Sampling(temperature=values["temp"], seed=values["seed"])
         for _ in model.generate(prompt, max_tokens=values["max_tokens"], sampling=sampling):
             pass
+        print_lossy(model)
+        recall = model.router_recall()
     print(
         f"{values['out']}: {recorder.tokens[PREFILL]} tokens of the prompt and "
         f"{recorder.tokens[DECODE]} decoded, {recorder.num_rows} rows"
     )
+    if recall[0] is not None:
+        print(f"experts that routers asked early named: {_shares(recall)}")

@@ -268,7 +268,8 @@ TEST("dot products and norms have the scalar bits at every level") {
 TEST("activations have the scalar bits at every level") {
   using kernels::Activation;
   for (const Activation kind :
-       {Activation::kSilu, Activation::kGelu, Activation::kRelu, Activation::kSwigluOai}) {
+       {Activation::kSilu, Activation::kGelu, Activation::kRelu, Activation::kSwigluOai,
+        Activation::kSigmoid, Activation::kLinear}) {
     const std::string what = "activation " + std::to_string(static_cast<int>(kind));
     check_float_operation(what,
                           [kind](const KernelTable& table, const float* x, const float* y, size_t n,

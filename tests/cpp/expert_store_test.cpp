@@ -26,11 +26,11 @@ ExpertTensor tensor_at(ExpertMatrix matrix, uint64_t offset, bool fused = false)
   ExpertTensor tensor;
   tensor.matrix = matrix;
   tensor.fused_gate_up = fused;
-  tensor.type = QuantType::kF32;
   tensor.rows = kRows;
   tensor.columns = kColumns;
   for (uint32_t expert = 0; expert < kExperts; ++expert) {
     tensor.shards.push_back(0);
+    tensor.types.push_back(QuantType::kF32);
     tensor.offsets.push_back(offset + expert * kMatrixBytes * (fused ? 2 : 1));
   }
   return tensor;

@@ -136,6 +136,21 @@ TEST("an architecture or a rope scaling that is not known is refused by name") {
                  "spiral"));
 }
 
+TEST("a key that changes what is computed in a way that is not known is refused by name") {
+  for (const std::string key :
+       {"llama.ssm.state_size", "llama.swiglu_clamp_exp", "llama.attention.indexer.top_k",
+        "llama.attention.shared_kv_layers", "llama.attention.sliding_window"}) {
+    CHECK(mentions(refusal([&](GgufImage& image) { image.add(key, uint32_t{2}); }), key));
+  }
+  // Says what tensors say, belongs to others, or masks nothing.
+  CHECK(refusal([](GgufImage& image) {
+          image.add("llama.leading_dense_block_count", uint32_t{0})
+              .add("general.size_label", "tiny")
+              .add("llama.attention.sliding_window", uint32_t{131072})
+              .add("llama.attention.shared_kv_layers", uint32_t{0});
+        }).empty());
+}
+
 TEST("a tensor that is missing, unknown or of another shape is named") {
   for (const GgufImage::Tensor& tensor : tiny_model().tensors) {
     if (tensor.name == "output.weight") continue;  // then the embedding serves

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "gguf/gguf_file.h"
+#include "weights/packed_container.h"
 
 namespace edgemoe::fuzz {
 
@@ -66,6 +67,20 @@ inline void walk_tensors(const GgufFile& file, size_t file_bytes) {
   }
 }
 
+// What a packed container says, for a model of two layers of two experts. A refusal is an answer.
+inline void ask_packed(const GgufFile& file) {
+  try {
+    const auto container = read_packed_container(file, 2, 2);
+    if (!container) return;
+    promise(container->expert_checksums.size() == 4, "a checksum for every expert");
+    promise(container->dense_checksums.size() <= file.tensors().size(), "none without a tensor");
+  } catch (const Error& error) {
+    promise(error.code() == ErrorCode::kFormat || error.code() == ErrorCode::kUnsupported,
+            "a container is damaged or unsupported, nothing else");
+    promise(std::string(error.what()).starts_with("fuzz.gguf: "), "a message names the file");
+  }
+}
+
 // Parses `image` and, when it opens, walks all that the parser promises. Returns whether it opened;
 // a refusal (Error) is no failure. Raises std::logic_error for a broken promise.
 inline bool run_gguf(std::span<const std::byte> image) {
@@ -73,6 +88,7 @@ inline bool run_gguf(std::span<const std::byte> image) {
     GgufFile file = GgufFile::parse(image, "fuzz.gguf");
     walk_metadata(file.metadata());
     walk_tensors(file, image.size());
+    ask_packed(file);
     file.drop_vocabulary();
     walk_metadata(file.metadata());
     return true;

@@ -52,6 +52,22 @@ GgufImage shard() {
   return image;
 }
 
+// Two experts of two types.
+GgufImage packed(uint32_t layout_version, const std::vector<uint64_t>& checksums) {
+  GgufImage image;
+  image.alignment = 64;
+  image.add("general.alignment", uint32_t{64});
+  image.add("edgemoe.format.version", uint32_t{1});
+  image.add("edgemoe.layout.version", layout_version);
+  image.add_array("edgemoe.expert.checksums", checksums);
+  image.add_array<uint64_t>("edgemoe.dense.checksums", {5});
+  image.add("edgemoe.plan", "{}").add("edgemoe.source", "{}");
+  image.add_tensor("blk.0.ffn_norm.weight", QuantType::kF32, {4});
+  image.add_tensor("blk.0.ffn_gate.0.weight", QuantType::kQ8_0, {32, 1});
+  image.add_tensor("blk.0.ffn_gate.1.weight", QuantType::kQ4_0, {32, 1});
+  return image;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -68,5 +84,11 @@ int main(int argc, char** argv) {
   write(folder, "tensors", tensors());
   write(folder, "version2", second_version);
   write(folder, "shard", shard());
+  write(folder, "packed", packed(1, {1, 2, 3, 4}));
+  write(folder, "packed_layout2", packed(2, {1, 2, 3, 4}));
+  write(folder, "packed_short", packed(1, {1, 2, 3}));
+  GgufImage stock = packed(1, {1, 2, 3, 4});
+  stock.add_tensor("blk.0.ffn_up_exps.weight", QuantType::kQ4_0, {32, 1, 2});
+  write(folder, "packed_stock", stock);
   return 0;
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import packed_writer
 import pytest
 from conftest import Run
 
@@ -29,6 +30,17 @@ def digest(path: str, *, one_by_one: bool = False, **options: Any) -> str:
         logits = model.logits(TOKENS, one_by_one=one_by_one)
     assert np.isfinite(logits).all()
     return hashlib.sha256(logits.tobytes()).hexdigest()
+
+
+@pytest.fixture(scope="module", params=["stock", "packed"])
+def demo(
+    request: pytest.FixtureRequest, demo: str, tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    """The demo model, and it packed with types that differ within experts."""
+    if request.param == "stock":
+        return demo
+    container = packed_writer.packed(demo, packed_writer.mixed_type)
+    return container.write(tmp_path_factory.mktemp("packed") / "mixed.gguf")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-KERNELS = ROOT / "csrc" / "kernels"
+FOLDERS = [ROOT / "csrc" / "kernels", ROOT / "csrc" / "quant"]
+EXPORTS = ("edgemoe::kernels::fill_", "edgemoe::fill_quantizers_")
 # Folder of the sources -> prefix of the compiler and of nm.
 TOOL_PREFIX = {"x86": "", "arm": "aarch64-linux-gnu-"}
 BASE_FLAGS = ["-std=c++20", f"-I{ROOT / 'csrc'}", "-ffp-contract=off", "-fPIC"]
@@ -56,7 +57,7 @@ def leaks(symbols: list[tuple[str, str]]) -> list[str]:
     for kind, name in symbols:
         if kind in "wWvVu" and not HARMLESS_WEAK.match(name):
             found.append(f"weak symbol {name}: give it internal linkage")
-        elif kind in "TDBRG" and not name.startswith("edgemoe::kernels::fill_"):
+        elif kind in "TDBRG" and not name.startswith(EXPORTS):
             found.append(f"exported symbol {name}: give it internal linkage")
         elif kind == "U" and name not in HARMLESS_CALLS and "std::" in name.split("(")[0]:
             found.append(f"call of {name}: no standard library in these files")
@@ -89,7 +90,12 @@ def built_object(source: str) -> Path | None:
 
 
 def test_every_isa_file_is_listed_in_cmake() -> None:
-    files = [path for folder in TOOL_PREFIX for path in (KERNELS / folder).glob("*.cpp")]
+    files = [
+        path
+        for parent in FOLDERS
+        for child in TOOL_PREFIX
+        for path in (parent / child).glob("*.cpp")
+    ]
     assert {str(path.relative_to(ROOT)) for path in files} == set(isa_sources())
 
 

@@ -5,6 +5,7 @@
 #include "kernels/generic/float_ops.inl.h"
 #include "kernels/generic/matmul_float.inl.h"
 #include "kernels/generic/quantize.inl.h"
+#include "kernels/generic/recurrence.inl.h"
 #include "kernels/kernel_table.h"
 
 namespace edgemoe::kernels {
@@ -36,6 +37,8 @@ inline void fill_float_operations(KernelTable& table) noexcept {
   table.rotate = rotate;
   table.store_kv = store_kv;
   table.attend = attend;
+  table.convolve = convolve;
+  table.recur = recur;
 }
 
 // The products of all quantised types. kMatmul is a struct template with a static member
