@@ -6,8 +6,10 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from edgemoe import _core
 from edgemoe.bitwidth.importance import Importance
@@ -19,6 +21,8 @@ from edgemoe.errors import ArgumentError
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 from edgemoe.perplexity import Divergence, MemoryBase, Perplexity, measure_windows
+
+_MOST_BASE_BYTES = 256 << 20
 
 # Called with what is done now.
 Report = Callable[[str], None]
@@ -39,9 +43,11 @@ class LossMeter:
         *,
         folder: str | None = None,
         dense: Mapping[str, str] | None = None,
+        windows: int = 0,
         report: Report = lambda text: None,
     ) -> None:
-        """Measures the source model. `dense` are the types of dense tensors of every plan.
+        """Measures the source model. `dense` are the types of dense tensors of every plan,
+        `windows` are measured of each text, spread evenly (0: all that were held out).
 
         Raises what Model does, ArgumentError without windows.
         """
@@ -61,12 +67,21 @@ class LossMeter:
         self._source = _core.PackSource(model_path)
         texts = profile.held_out_text
         self._names = [profile.meta["texts"][i]["name"] for i in np.unique(texts)]
-        self._windows = [np.array(profile.held_out[texts == i]) for i in np.unique(texts)]
-        self._base = MemoryBase()
+        held_out = (np.array(profile.held_out[texts == i]) for i in np.unique(texts))
+        self._windows = [_spread(one, windows) for one in held_out]
         self.count = 0
         report("scoring the source model")
         with Model(model_path, self._options) as model:
+            self._base = self._base_for(model.vocabulary_size)
             measure_windows(model, self._windows, save_base=self._base)
+
+    def _base_for(self, vocabulary_size: int) -> MemoryBase | Path:
+        """In memory what is small, in a file what a large vocabulary makes of many tokens."""
+        rows = sum(one.size for one in self._windows) // 2
+        if 2 * rows * vocabulary_size <= _MOST_BASE_BYTES:
+            return MemoryBase()
+        self._kept = tempfile.TemporaryDirectory(dir=self._folder, prefix="edgemoe-base-")
+        return Path(self._kept.name) / "base"
 
     @property
     def source(self) -> _core.PackSource:
@@ -88,6 +103,14 @@ class LossMeter:
             self._report("scoring a candidate")
             with Model(path, self._options) as model:
                 return _loss_of(self._names, measure_windows(model, self._windows, base=self._base))
+
+
+def _spread(windows: npt.NDArray[np.int32], most: int) -> npt.NDArray[np.int32]:
+    """At most so many of them, evenly spread; 0: all."""
+    count = len(windows)
+    if most == 0 or most >= count:
+        return windows
+    return windows[(2 * np.arange(most) + 1) * count // (2 * most)]
 
 
 def _loss_of(names: list[str], measured: Perplexity) -> Loss:

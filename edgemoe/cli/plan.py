@@ -204,6 +204,12 @@ def _planned(planner: Planner, target: Target, values: dict[str, Any], speed: An
 @click.option(
     "--no-measure", is_flag=True, help="Predict from the profile alone; no loss is known."
 )
+@click.option(
+    "--windows",
+    type=click.IntRange(0),
+    default=0,
+    help="Held-out windows of each text that are measured; 0: all. Few make large models quick.",
+)
 @click.option("--folder", type=click.Path(), help="Where candidates are written; the system's own.")
 @click.option("--threads", type=click.IntRange(0, 1024), default=0, help="0: all CPUs.")
 @click.option(
@@ -232,7 +238,14 @@ def plan(profile: str, **values: Any) -> None:
         options = LoadOptions(memory=values["memory"], threads=values["threads"])
         importance = profile_importance(profile, source)
         meter = LossMeter(
-            model, known, importance, options, folder=values["folder"], dense=dense, report=say
+            model,
+            known,
+            importance,
+            options,
+            folder=values["folder"],
+            dense=dense,
+            windows=values["windows"],
+            report=say,
         )
     described = PlanModel(source.architecture, source.name, source.num_layers, source.num_experts)
     planner = Planner(table, described, meter, say, values["measure_importance"])
