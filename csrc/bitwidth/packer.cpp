@@ -273,11 +273,14 @@ class Packer {
     const PackedTensor& tensor = packed_.tensors[span.tensor];
     const size_t source_stride = row_bytes(tensor.source_type, tensor.columns());
     const size_t stride = row_bytes(tensor.type, tensor.columns());
-    for (uint64_t row = 0; row < span.num_rows; row += kTaskRows) {
-      RowTask task;
+    RowTask task;
+    for (uint64_t row = 0; row < span.num_rows; row += task.num_rows) {
       task.tensor = &tensor;
       task.first_row = span.first_row + row;
-      task.num_rows = std::min<uint64_t>(kTaskRows, span.num_rows - row);
+      // A task has one row of importance: it ends where its matrix does.
+      const uint64_t matrix_rows =
+          tensor.rows_per_importance - task.first_row % tensor.rows_per_importance;
+      task.num_rows = std::min<uint64_t>(kTaskRows, std::min(span.num_rows - row, matrix_rows));
       task.source = batch.source.data() + span.source_at + row * source_stride;
       task.out = batch.out.data() + span.out_at + row * stride;
       task.losses = batch.losses.data() + span.loss_at + row;

@@ -243,6 +243,20 @@ def test_the_stock_layout_is_read_by_others(demo: str, f16: Path, tmp_path: Path
             assert data[expert].tobytes() == expected
 
 
+def test_every_matrix_of_a_dense_stack_has_importance_of_its_own(tmp_path: Path) -> None:
+    source, out = GOLDEN / "deepseek2-v3.gguf", tmp_path / "out.gguf"
+    name = "blk.1.attn_v_b.weight"  # 24 rows a head, 32 columns
+    weights = TensorFile(source).weights(name)  # [heads, rows, columns]
+    heads, _, columns = weights.shape
+    importance = np.random.default_rng(6).random((heads, columns), np.float32) ** 4
+    plan = replace(uniform(source, "Q8_0"), dense={name: "Q4_0"})
+    pack(source, out, plan, importance=Importance(tensors={name: importance.reshape(-1)}))
+    raw = TensorFile(out).raw(name)
+    for head in range(heads):
+        expected = _core.quantize("Q4_0", weights[head].copy(), importance[head])
+        assert raw[head * len(expected) : (head + 1) * len(expected)] == expected
+
+
 def test_types_that_do_not_fit_are_replaced_and_named() -> None:
     source = _core.PackSource(str(GOLDEN / "gpt-oss-mxfp4.gguf"))
     plan, notes = uniform_plan(source, "Q4_K", None)
