@@ -214,7 +214,11 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
     if (full || now.bytes_read == before.experts.bytes_read) break;
   }
   before = engine.stats();
-  for (uint32_t run = 0; run < repetitions; ++run) rates.push_back(options.num_tokens / run_once());
+  std::vector<double> memory = {engine.measure_memory()};  // before, between and after the runs
+  for (uint32_t run = 0; run < repetitions; ++run) {
+    rates.push_back(options.num_tokens / run_once());
+    memory.push_back(engine.measure_memory());
+  }
   const EngineStats end = engine.stats();
   const ExpertStats& after = end.experts;
   const ExpertStats& start = before.experts;
@@ -232,7 +236,9 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
       static_cast<double>(after.busy_ns - start.busy_ns) * 1e-9 / tokens;
   result.read_ahead = read_ahead_result(before, end, tokens);
   result.cache_routing = difference(before.cache_routing, end.cache_routing);
-  result.limit = token_limits(engine, file, options, bandwidth, result.bytes_read_per_token);
+  MachineBandwidth measured = bandwidth;
+  if (memory.front() > 0) measured.memory = spread_of(memory).median;
+  result.limit = token_limits(engine, file, options, measured, result.bytes_read_per_token);
   result.of_limit = share_of_limit(result);
   return result;
 }

@@ -45,7 +45,8 @@ struct BenchmarkResult {
   double of_limit = 0;  // median / the least limit
 };
 
-// Bounds of the machine, in bytes per second; measured once, before the model is loaded.
+// Bounds of the machine, in bytes per second; measured once, before the model is loaded. That of
+// memory is replaced by Engine::measure_memory() between the runs where the model is large enough.
 struct MachineBandwidth {
   double memory = 0;
   double storage = 0;  // 0: not known, then no storage limit is given

@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "engine/engine_parts.h"
 #include "engine/learned_state.h"
+#include "engine/machine_limits.h"
 #include "engine/predictor_choice.h"
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
@@ -301,6 +302,16 @@ void Engine::visit_experts(uint32_t layer, uint32_t first, uint32_t count,
 void Engine::observe_experts(ExpertObserver* observer) {
   const auto lock = impl_->lock();
   impl_->model.observer = observer;
+}
+
+double Engine::measure_memory() {
+  // More than last-level caches hold, and what takes some milliseconds to read.
+  constexpr size_t kLeast = 128 * kMiB;
+  constexpr size_t kMost = 256 * kMiB;
+  const auto lock = impl_->lock_for_step();
+  const std::span<const std::byte> held = impl_->weights.memory();
+  if (held.size() < kLeast) return 0;
+  return measure_read_bandwidth(impl_->pool, held.first(std::min(held.size(), kMost)));
 }
 
 void Engine::keep_nothing_learned() {

@@ -91,6 +91,10 @@ class Engine {
   // From now on `observer` (null: nobody) sees what the experts of each step compute. Borrowed.
   void observe_experts(ExpertObserver* observer);
 
+  // Bytes per second of sequential reads of the dense weights by the engine's threads, now; 0 when
+  // there are too few of them to leave the caches.
+  double measure_memory();
+
   // What is learned in this run is not kept for later ones: a benchmark is no real use.
   void keep_nothing_learned();
 

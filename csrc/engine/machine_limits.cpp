@@ -33,6 +33,23 @@ uint64_t sum_of(const uint64_t* words, size_t count) noexcept {
   return total;
 }
 
+// Bytes per second of sequential reads by all threads, each of its share.
+double best_read_rate(ThreadPool& pool, std::span<const std::byte> memory, int passes) {
+  const size_t share = align_down(memory.size() / pool.num_threads(), 4096);
+  std::atomic<uint64_t> used{0};
+  double best = 0;
+  for (int pass = 0; pass < passes; ++pass) {
+    const Clock::time_point start = Clock::now();
+    pool.parallel_for(pool.num_threads(), [&](size_t item, size_t) {
+      const auto* words = reinterpret_cast<const uint64_t*>(memory.data() + item * share);
+      used += sum_of(words, share / sizeof(uint64_t));
+    });
+    const auto bytes = static_cast<double>(share * pool.num_threads());
+    best = std::max(best, bytes / seconds_since(start));
+  }
+  return best;
+}
+
 // One thread's matrix, activations and results, small enough for its own cache.
 class MultiplyProbe {
  public:
@@ -80,20 +97,14 @@ class MultiplyProbe {
 
 double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes) {
   constexpr int kPasses = 5;
-  const size_t share = align_down(buffer_bytes / pool.num_threads(), 4096);
-  AlignedBuffer buffer(share * pool.num_threads());
+  AlignedBuffer buffer(buffer_bytes);
   std::memset(buffer.data(), 1, buffer.bytes());
-  std::atomic<uint64_t> used{0};
-  double best = 0;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    const Clock::time_point start = Clock::now();
-    pool.parallel_for(pool.num_threads(), [&](size_t item, size_t) {
-      const auto* words = reinterpret_cast<const uint64_t*>(buffer.data() + item * share);
-      used += sum_of(words, share / sizeof(uint64_t));
-    });
-    best = std::max(best, static_cast<double>(buffer.bytes()) / seconds_since(start));
-  }
-  return best;
+  return best_read_rate(pool, {buffer.data(), buffer.bytes()}, kPasses);
+}
+
+double measure_read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory) {
+  constexpr int kPasses = 2;
+  return best_read_rate(pool, memory, kPasses);
 }
 
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,

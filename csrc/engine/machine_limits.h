@@ -2,7 +2,9 @@
 // section 6).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/thread_pool.h"
 #include "engine/model_file.h"
@@ -13,6 +15,9 @@ namespace edgemoe {
 // Sequential reads of a buffer of `buffer_bytes` by all threads of the pool, best of several
 // passes. Bytes per second. The buffer should be larger than the last-level cache.
 double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes);
+
+// The same of memory that was written before, in fewer passes.
+double measure_read_bandwidth(ThreadPool& pool, std::span<const std::byte> memory);
 
 // A product of a matrix that stays in the cache with `num_tokens` rows of activations, on all
 // threads: weights multiplied per second (one weight met by one token counts once).

@@ -2,6 +2,7 @@
 // arena, sized before it is allocated, in the layout that the kernels read.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -73,6 +74,8 @@ class ModelWeights {
   ModelWeights(const ModelSpec& spec, const ModelTensors& tensors, std::span<const File> files,
                ThreadPool& pool);
 
+  // All that it holds.
+  std::span<const std::byte> memory() const noexcept { return {arena_.data(), arena_.bytes()}; }
   const LayerWeights& layer(uint32_t index) const noexcept { return layers_[index]; }
   const float* output_norm() const noexcept { return output_norm_; }
   const float* output_norm_bias() const noexcept { return output_norm_bias_; }
