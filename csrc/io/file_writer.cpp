@@ -124,7 +124,8 @@ void FileWriter::write_whole(uint64_t offset, std::span<const std::byte> bytes) 
     const ssize_t count =
         ::pwrite(descriptor_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (count < 0 && errno == EINTR) continue;
-    const bool refused = (count < 0 && errno == EINVAL) || (count > 0 && count % kAlignment != 0);
+    const bool odd = count > 0 && static_cast<size_t>(count) % kAlignment != 0;
+    const bool refused = (count < 0 && errno == EINVAL) || odd;
     if (direct_ && refused) {
       set_direct(false);
       if (count < 0) continue;
