@@ -17,6 +17,11 @@ inline __m256i in_both_parts(const int8_t* rows) noexcept {
 }
 
 template <class Format>
+RowSums first_products(const int16_t*, size_t) noexcept {
+  return zero_sums();
+}
+
+template <class Format>
 void add_rows(Vector stored, __m256i x, __m256i& sums) noexcept {
   const Codes<Format> codes(stored_codes<Format>(stored));
   if constexpr (kWidened<Format>) {

@@ -3,6 +3,7 @@
 //
 //   kTileBias<Format>            what the codes carry
 //   RowSums, zero_sums()         integer sums of 8 rows
+//   first_products<Format>(x_sums, span)            what the products of a span begin with
 //   add_unit<Format>(unit, values, sums)            adds codes * activations of 8 columns
 //   add_scaled<Format>(products, scale_bytes, sums)  adds the products of a span times its scales
 //   unscaled<Format>(products)   the products where every scale is 1
@@ -19,6 +20,7 @@ struct TileCodes {
   RowSums products[kMaxSpans];
   RowSums sums;
   const int8_t* values;
+  const int16_t* value_sums;
 };
 
 template <class Format>
@@ -45,17 +47,20 @@ inline void store_totals(RowTotals totals, float* to) noexcept {
 }
 
 inline void begin_fold(const FoldActivations& x, FoldTile& tile) noexcept {
-#pragma GCC unroll 16
-  for (RowSums& products : tile.codes.products) products = zero_sums();
   tile.codes.sums = zero_sums();
   tile.codes.values = x.codes;
+  tile.codes.value_sums = x.sums;
 }
 
 template <class Format>
 void store_codes(const CodeUnit& unit, size_t index, FoldTile& tile) noexcept {
   constexpr size_t kUnitsOfSpan = Format::kSpan / kUnitColumns;
-  add_unit<Format>(unit, tile.codes.values + index * kUnitColumns,
-                   tile.codes.products[index / kUnitsOfSpan]);
+  const size_t span = index / kUnitsOfSpan;
+  RowSums& products = tile.codes.products[span];
+  if (index % kUnitsOfSpan == 0) {
+    products = first_products<Format>(tile.codes.value_sums, span);
+  }
+  add_unit<Format>(unit, tile.codes.values + index * kUnitColumns, products);
 }
 
 template <class Format>

@@ -1,6 +1,7 @@
 // The products of the AVX-512 level with one token: 8 rows, so that a matrix is one stream of
 // memory, which the hardware's prefetch follows better than the four of a tile of 32 rows. Codes
-// are unsigned with a bias as in tile_avx512.inl.h.
+// are unsigned with a bias as in tile_avx512.inl.h. Where spans have scales, the sums of each begin
+// with what takes the bias off; else it is taken off at the end of the fold.
 #pragma once
 
 #include "kernels/x86/vector_avx512_8_rows.inl.h"
@@ -9,13 +10,35 @@ namespace edgemoe::kernels {
 namespace {
 
 template <class Format>
-inline constexpr int kTileBias = Format::kSigned ? 128 : Format::kBias;
+inline constexpr int kCodeBias = Format::kSigned ? 128 : Format::kBias;
+template <class Format>
+inline constexpr int kTileBias = Format::kScaled ? 0 : kCodeBias<Format>;
 
 // Two 32-bit parts a row.
 using RowSums = __m512i;
 
 inline RowSums zero_sums() noexcept {
   return _mm512_setzero_si512();
+}
+
+// Minus the bias times the activations of a span; `sums` are those of 16 columns each.
+template <class Format>
+RowSums first_products(const int16_t* sums, size_t span) noexcept {
+  if constexpr (kCodeBias<Format> == kTileBias<Format>) return zero_sums();
+  // Two 16-bit factors in the first part of a row.
+  constexpr int64_t kFirst = static_cast<uint16_t>(-kCodeBias<Format>);
+  constexpr int64_t kSecond = kFirst << 16;
+  const auto minus = [](int64_t factors, __m512i x) noexcept {
+    return _mm512_dpwssd_epi32(_mm512_setzero_si512(), _mm512_set1_epi64(factors), x);
+  };
+  const auto pair = [&](size_t sum) noexcept {
+    int32_t both;
+    __builtin_memcpy(&both, sums + sum, sizeof(both));
+    return _mm512_set1_epi32(both);
+  };
+  if constexpr (Format::kSpan == 2 * kSumBlock) return minus(kFirst | kSecond, pair(2 * span));
+  if constexpr (Format::kColumns == 0) return minus(kFirst, _mm512_set1_epi16(sums[span]));
+  return minus(span % 2 == 0 ? kFirst : kSecond, pair(span / 2 * 2));
 }
 
 template <class Format>
