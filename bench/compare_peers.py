@@ -45,6 +45,11 @@ class Rates:
     )
     limits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
+    def share_of_limit(self, test: str, name: str) -> float:
+        """The median over rounds: a shared machine's bandwidth changes between them."""
+        rounds = zip(self.measured[test][name], self.limits[test], strict=True)
+        return statistics.median(rate / limit for rate, limit in rounds)
+
     def medians(self, test: str) -> dict[str, float]:
         return {name: statistics.median(runs) for name, runs in self.measured[test].items()}
 
@@ -149,7 +154,7 @@ def report(rates: Rates) -> dict[str, Any]:
                 "median": median,
                 "runs": rates.measured[test][name],
                 "edgemoe_ratio": medians[OURS] / median,
-                "of_limit": median / limit,
+                "of_limit": rates.share_of_limit(test, name),
             }
             for name, median in medians.items()
         }
