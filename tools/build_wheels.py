@@ -186,7 +186,9 @@ def wheel_name(version: str, machine: str) -> str:
 
 def repair(tools: Tools, wheel: Path, target: Target, out: Path) -> Path:
     """Audited against the tag: symbol versions of glibc, libraries, instruction sets."""
-    tag = f"manylinux_{GLIBC.replace('.', '_')}_{target.machine}"
+    # Only tags of this machine can be asked for; for another one it takes the oldest that fits.
+    own = target.machine == platform.machine()
+    tag = f"manylinux_{GLIBC.replace('.', '_')}_{target.machine}" if own else "auto"
     arguments = ("repair", "--plat", tag, "--wheel-dir", out, wheel)
     output = run(tools.scripts / "auditwheel", *arguments, environment={"PATH": tools.path})
     repaired = out / wheel_name(target.version, target.machine)
