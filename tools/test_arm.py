@@ -70,7 +70,8 @@ class ArmPython:
         packages = BUILD / f"packages-{self.version}"
         if not self.root.exists():
             debian = DebianPackages(BUILD / "debian", DEBIAN_RELEASES[self.version], "aarch64")
-            debian.unpack(self.root, f"python{self.version}")
+            # numpy needs the C++ library, which every system has.
+            debian.unpack(self.root, f"python{self.version}", "libstdc++6")
         self._download(packages, wheel)
         shutil.rmtree(self.site, ignore_errors=True)
         (pip,) = packages.glob("pip-*.whl")
