@@ -30,7 +30,8 @@ MODELS = (ROOT / "edgemoe/demo/demo-moe-22m.gguf", *sorted(ROOT.glob("tests/gold
 # Prints a line for every model: the hash of its logits, of one batch and of one token at a time.
 FINGERPRINTS = """
 import hashlib, sys
-from edgemoe import LoadOptions, Model
+from edgemoe import Model
+from edgemoe.options import LoadOptions
 for path in sys.argv[1:]:
     with Model(path, LoadOptions(memory="min", context=64), with_text=False) as model:
         for one_by_one in (False, True):
