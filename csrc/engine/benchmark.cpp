@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "engine/machine_limits.h"
 #include "kernels/dispatch.h"
+#include "model/recurrent_state.h"
 
 namespace edgemoe {
 namespace {
@@ -76,6 +77,23 @@ std::pair<QuantType, uint64_t> main_matrix(const ModelFile& file) {
   return {gate.info->type, gate.info->columns()};
 }
 
+// Bytes of keys, values and states that a token reads and writes when it sees `seen` positions.
+double context_bytes(const ModelSpec& spec, const MemoryPlan& plan, double seen) {
+  double positions = 0;  // of all layers with keys and values
+  double state_bytes = 0;
+  uint32_t num_layers = 0;
+  for (const LayerSpec& layer : spec.layers) {
+    const AttentionSpec& attention = layer.attention;
+    state_bytes += static_cast<double>(state_floats(attention, spec.width) * sizeof(float));
+    if (is_recurrent(attention.kind) || attention.kind == AttentionKind::kNone) continue;
+    ++num_layers;
+    positions += attention.window == 0 ? seen : std::min<double>(seen, attention.window);
+  }
+  if (num_layers == 0) return 2 * state_bytes;
+  const double cached = static_cast<double>(plan.kv_cache_bytes) - state_bytes;
+  return cached * positions / (static_cast<double>(plan.context) * num_layers) + 2 * state_bytes;
+}
+
 TokenLimits token_limits(const Engine& engine, const ModelFile& file,
                          const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
                          double bytes_read_per_token) {
@@ -87,13 +105,7 @@ TokenLimits token_limits(const Engine& engine, const ModelFile& file,
                                   static_cast<double>(plan.all_experts_bytes));
   // Every row of a batch sees the whole context, but one pass over it can serve all of them.
   const double seen = options.depth + options.num_tokens / 2.0;
-  double positions = 0;  // of all layers
-  for (const LayerSpec& layer : engine.spec().layers) {
-    const uint32_t window = layer.attention.window;
-    positions += window == 0 ? seen : std::min<double>(seen, window);
-  }
-  const double context = static_cast<double>(plan.kv_cache_bytes) * positions /
-                         (static_cast<double>(plan.context) * engine.spec().num_layers);
+  const double context = context_bytes(engine.spec(), plan, seen);
   const double touched = (static_cast<double>(plan.dense_bytes) + experts + context) / batch;
   // What is read from storage is written to memory first.
   TokenLimits limits;
@@ -201,6 +213,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
     const std::vector<int32_t> tokens =
         random_tokens(options.num_tokens, engine.spec().vocab_size, options.seed + num_runs);
     session.rewind(options.depth);
+    session.catch_up(should_stop);
     // Recorded routing goes on from run to run: the same steps again would be in the cache.
     engine.start_routing_at(num_runs++ * options.num_tokens);
     return time_once(session, tokens, options.test, logits, should_stop);

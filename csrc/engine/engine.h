@@ -143,6 +143,9 @@ class Session {
   // Forgets everything from `position` on. With recurrent layers the next evaluate starts by
   // evaluating what is left once more, unless that is nothing. Errors: kArgument beyond the end.
   void rewind(uint32_t position);
+  // Evaluates now what the next evaluate would start with after a rewind. Errors: those of
+  // evaluate.
+  void catch_up(const ShouldStop& should_stop);
 
  private:
   // Rows [0, position_) once more: the state of recurrent layers is that of other tokens.

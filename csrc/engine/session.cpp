@@ -81,6 +81,13 @@ void Session::run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> t
   }
 }
 
+void Session::catch_up(const ShouldStop& should_stop) {
+  const std::lock_guard one_at_a_time(mutex_);
+  if (state_is_current_ || !has_state(engine_.impl_->file.spec())) return;
+  auto lock = engine_.impl_->lock_for_step();
+  replay(lock, should_stop);
+}
+
 void Session::replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop) {
   Model& model = engine_.impl_->model;
   // They have these rows already.
