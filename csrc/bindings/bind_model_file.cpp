@@ -43,6 +43,8 @@ const char* name_of(AttentionKind kind) {
       return "gated delta net";
     case AttentionKind::kMamba2:
       return "mamba 2";
+    case AttentionKind::kMamba:
+      return "mamba";
     case AttentionKind::kNone:
       return "none";
   }

@@ -126,6 +126,30 @@ struct RecurrenceArgs {
 };
 using RecurrenceFn = void (*)(const RecurrenceArgs&) noexcept;
 
+// A selective scan over rows of one sequence that follow each other, each channel with a state of
+// its own, s [state_size]. For each i in rising order:
+//   s[i] = exp(rate * coefficient[i]) * s[i] + key[i] * (rate * x);  out = sum of query[i] * s[i]
+// Channels [begin, end).
+struct ScanArgs {
+  float* state;               // [state_size][num_channels]
+  const float* coefficients;  // [state_size][num_channels]
+  size_t state_size;
+  size_t num_channels;
+  size_t begin;
+  size_t end;
+  size_t num_rows;
+  const float* x;        // row r at x + r * x_stride
+  const float* rate;     // row r at rate + r * rate_stride
+  const float* keys;     // [state_size], row r at keys + r * key_stride
+  const float* queries;  // likewise
+  float* out;            // row r at out + r * out_stride; not x
+  size_t x_stride;
+  size_t rate_stride;
+  size_t key_stride;
+  size_t out_stride;
+};
+using ScanFn = void (*)(const ScanArgs&) noexcept;
+
 enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai, kSigmoid, kLinear };
 
 struct KernelTable {
@@ -160,6 +184,7 @@ struct KernelTable {
   AttendFn attend;
   ConvolutionFn convolve;
   RecurrenceFn recur;
+  ScanFn scan;
 };
 
 inline MatmulFn product_of(const KernelTable& table, QuantType type, size_t num_tokens) noexcept {

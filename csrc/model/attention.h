@@ -16,6 +16,7 @@ void attend_latent(StepContext& step, uint32_t layer);
 void attend_short_convolution(StepContext& step, uint32_t layer);
 void attend_delta(StepContext& step, uint32_t layer);
 void attend_mamba2(StepContext& step, uint32_t layer);
+void attend_mamba(StepContext& step, uint32_t layer);
 
 inline void attend(StepContext& step, uint32_t layer) {
   switch (step.spec.layers[layer].attention.kind) {
@@ -29,6 +30,8 @@ inline void attend(StepContext& step, uint32_t layer) {
       return attend_delta(step, layer);
     case AttentionKind::kMamba2:
       return attend_mamba2(step, layer);
+    case AttentionKind::kMamba:
+      return attend_mamba(step, layer);
     case AttentionKind::kNone:
       return;
   }

@@ -41,6 +41,7 @@ AttentionReader::AttentionReader(const SpecKeys& keys, const ArchitectureRow& ro
 AttentionSpec AttentionReader::read(uint32_t layer) const {
   const LayerTensors& tensors = tensors_.layers[layer];
   if (tensors[TensorRole::kRate] || tensors[TensorRole::kRateDecay]) return delta_net();
+  if (tensors[TensorRole::kRateUp]) return mamba();
   if (tensors[TensorRole::kSkip]) return mamba2();
   if (tensors[TensorRole::kConvolution]) return short_convolution();
   const bool none = !tensors[TensorRole::kQuery] && !tensors[TensorRole::kQkv] &&
@@ -255,6 +256,18 @@ AttentionSpec AttentionReader::state_space(AttentionKind kind) const {
 
 AttentionSpec AttentionReader::mamba2() const {
   return state_space(AttentionKind::kMamba2);
+}
+
+AttentionSpec AttentionReader::mamba() const {
+  AttentionSpec attention;
+  attention.kind = AttentionKind::kMamba;
+  attention.convolution_taps = keys_.count("ssm.conv_kernel");
+  attention.num_heads = 1;
+  attention.num_kv_heads = 1;
+  attention.key_size = keys_.count("ssm.state_size");
+  attention.value_size = keys_.count("ssm.inner_size");
+  attention.rate_rank = keys_.count("ssm.time_step_rank");
+  return attention;
 }
 
 AttentionSpec AttentionReader::delta_net() const {

@@ -25,6 +25,7 @@ class AttentionReader {
   AttentionSpec short_convolution() const;
   AttentionSpec state_space(AttentionKind kind) const;
   AttentionSpec mamba2() const;
+  AttentionSpec mamba() const;
   AttentionSpec delta_net() const;
   RopeSpec rope(uint32_t dimensions, bool in_window) const;
   RopeScaling scaling() const;

@@ -39,6 +39,7 @@ enum class AttentionKind : uint8_t {
   kShortConvolution,  // gates around a causal convolution
   kDeltaNet,          // gated delta net
   kMamba2,
+  kMamba,
 };
 
 enum class QkNorm : uint8_t {
@@ -81,6 +82,7 @@ struct AttentionSpec {
   uint32_t head_value_size = 0;  // of a head after decompression
   // kShortConvolution, kDeltaNet
   uint32_t convolution_taps = 0;
+  uint32_t rate_rank = 0;             // kMamba, whose channels are the values of one head
   bool key_heads_take_turns = false;  // for value heads: 0 1 0 1; else 0 0 1 1
 };
 

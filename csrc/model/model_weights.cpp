@@ -151,6 +151,12 @@ class WeightPlacer {
     vector(from[kConvolutionBias], to.convolution_bias);
     vector(from[kDecayBias], to.decay_bias);
     vector(from[kDecayCoefficient], to.decay_coefficient);
+    if (from[kDecayCoefficient]) loads_.back().kind = LoadKind::kTransposed;
+    matrix(from[kRateKeyQuery], to.rate_key_query);
+    matrix(from[kRateUp], to.rate_up);
+    vector(from[kRateNorm], to.rate_norm);
+    vector(from[kStateKeyNorm], to.state_key_norm);
+    vector(from[kStateQueryNorm], to.state_query_norm);
     vector(from[kStateNorm], to.state_norm);
     vector(from[kSkip], to.skip);
     matrix(from[kRecurrentOut], to.attention_output);

@@ -38,10 +38,14 @@ struct LayerWeights {
   const float* attention_output_bias = nullptr;
   // kShortConvolution, kDeltaNet; their last matrix is attention_output.
   MatrixView recurrent_in, attention_gate, rate, decay, rate_decay;
+  MatrixView rate_key_query, rate_up;     // kMamba
+  const float* rate_norm = nullptr;       // kMamba: [rate_rank]
+  const float* state_key_norm = nullptr;  // kMamba: [key_size], as the next
+  const float* state_query_norm = nullptr;
   const float* convolution = nullptr;  // [taps][channels]
   const float* convolution_bias = nullptr;
-  const float* decay_bias = nullptr;         // [num_heads]
-  const float* decay_coefficient = nullptr;  // [num_heads]
+  const float* decay_bias = nullptr;         // [num_heads]; kMamba: [value_size]
+  const float* decay_coefficient = nullptr;  // [num_heads]; kMamba: [key_size][value_size]
   const float* state_norm = nullptr;         // kDeltaNet: [value_size]; kMamba2: of all heads
   const float* skip = nullptr;               // kMamba2: [num_heads]
   const float* post_attention_norm = nullptr;

@@ -13,12 +13,13 @@ namespace edgemoe {
 
 constexpr bool is_recurrent(AttentionKind kind) noexcept {
   return kind == AttentionKind::kShortConvolution || kind == AttentionKind::kDeltaNet ||
-         kind == AttentionKind::kMamba2;
+         kind == AttentionKind::kMamba2 || kind == AttentionKind::kMamba;
 }
 
 // Channels of the convolution.
 constexpr uint64_t convolution_channels(const AttentionSpec& spec, uint64_t width) noexcept {
   if (spec.kind == AttentionKind::kShortConvolution) return width;
+  if (spec.kind == AttentionKind::kMamba) return spec.value_size;
   return uint64_t{2} * spec.num_kv_heads * spec.key_size +
          uint64_t{spec.num_heads} * spec.value_size;
 }

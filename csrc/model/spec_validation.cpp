@@ -121,6 +121,8 @@ class LayerCheck {
         return delta(attention);
       case AttentionKind::kMamba2:
         return mamba2(attention);
+      case AttentionKind::kMamba:
+        return mamba(attention);
       case AttentionKind::kNone:
         return;
     }
@@ -143,6 +145,23 @@ class LayerCheck {
     vector(TensorRole::kDecayCoefficient, heads);
     vector(TensorRole::kStateNorm, attention.value_size);
     matrix(TensorRole::kRecurrentOut, spec_.width, values);
+  }
+
+  void mamba(const AttentionSpec& attention) {
+    const uint64_t channels = attention.value_size;
+    const uint64_t state = attention.key_size;
+    matrix(TensorRole::kRecurrentIn, 2 * channels, spec_.width);
+    matrix(TensorRole::kConvolution, channels, attention.convolution_taps);
+    optional_vector(TensorRole::kConvolutionBias, channels);
+    matrix(TensorRole::kRateKeyQuery, attention.rate_rank + 2 * state, channels);
+    matrix(TensorRole::kRateUp, channels, attention.rate_rank);
+    vector(TensorRole::kDecayBias, channels);
+    matrix(TensorRole::kDecayCoefficient, channels, state);
+    vector(TensorRole::kSkip, channels);
+    vector(TensorRole::kRateNorm, attention.rate_rank);
+    vector(TensorRole::kStateKeyNorm, state);
+    vector(TensorRole::kStateQueryNorm, state);
+    matrix(TensorRole::kRecurrentOut, spec_.width, channels);
   }
 
   void mamba2(const AttentionSpec& attention) {

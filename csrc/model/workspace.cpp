@@ -19,6 +19,11 @@ void add_recurrent(const AttentionSpec& attention, WorkspaceSizes& sizes) {
   if (attention.kind == AttentionKind::kShortConvolution) {
     grow(sizes.projected, uint64_t{3} * sizes.width);
     grow(sizes.attended, sizes.width);
+  } else if (attention.kind == AttentionKind::kMamba) {
+    const uint64_t channels = attention.value_size;
+    grow(sizes.projected, 3 * channels + 2 * (attention.rate_rank + uint64_t{attention.key_size}));
+    grow(sizes.attended, channels);
+    grow(sizes.inner, attention.rate_rank);
   } else {
     const uint64_t values = uint64_t{attention.num_heads} * attention.value_size;
     grow(sizes.projected,

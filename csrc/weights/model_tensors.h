@@ -60,6 +60,11 @@ enum class TensorRole : uint8_t {
   kDecayCoefficient,
   kStateNorm,
   kSkip,
+  kRateKeyQuery,
+  kRateUp,
+  kRateNorm,
+  kStateKeyNorm,
+  kStateQueryNorm,
   // of a layer: feed-forward
   kFfnNorm,
   kFfnNormBias,

@@ -147,7 +147,68 @@ std::vector<double> expected_recurrence(const RecurrenceCase& c) {
   return out;
 }
 
+constexpr size_t kScanState = 5;
+
+std::vector<float> scanned(const KernelTable& table, size_t channels, size_t step) {
+  const auto x = random_floats(kRows * channels, 1);
+  const auto rate = random_floats(kRows * channels, 2, 0.0f, 1.0f);
+  const auto coefficients = random_floats(kScanState * channels, 3, -2.0f, -0.1f);
+  const auto keys = random_floats(kRows * kScanState, 4);
+  const auto queries = random_floats(kRows * kScanState, 5);
+  std::vector<float> state(kScanState * channels, 0.0f);
+  std::vector<float> out(kRows * channels, NAN);
+  in_steps(step, [&](size_t row, size_t count) {
+    kernels::ScanArgs args{};
+    args.state = state.data();
+    args.coefficients = coefficients.data();
+    args.state_size = args.key_stride = kScanState;
+    args.num_channels = args.end = args.x_stride = args.rate_stride = args.out_stride = channels;
+    args.num_rows = count;
+    args.x = x.data() + row * channels;
+    args.rate = rate.data() + row * channels;
+    args.keys = keys.data() + row * kScanState;
+    args.queries = queries.data() + row * kScanState;
+    args.out = out.data() + row * channels;
+    table.scan(args);
+  });
+  return out;
+}
+
+std::vector<double> expected_scan(size_t channels) {
+  const auto x = random_floats(kRows * channels, 1);
+  const auto rate = random_floats(kRows * channels, 2, 0.0f, 1.0f);
+  const auto coefficients = random_floats(kScanState * channels, 3, -2.0f, -0.1f);
+  const auto keys = random_floats(kRows * kScanState, 4);
+  const auto queries = random_floats(kRows * kScanState, 5);
+  std::vector<double> state(kScanState * channels, 0.0);
+  std::vector<double> out(kRows * channels, 0.0);
+  for (size_t i = 0; i < kRows * channels * kScanState; ++i) {
+    const size_t row = i / (channels * kScanState);
+    const size_t place = i % (channels * kScanState);
+    const size_t entry = place / channels;
+    const size_t channel = row * channels + place % channels;
+    const double r = static_cast<double>(rate[channel]);
+    const double key = static_cast<double>(keys[row * kScanState + entry]);
+    state[place] = std::exp(r * static_cast<double>(coefficients[place])) * state[place] +
+                   key * r * static_cast<double>(x[channel]);
+    out[channel] += static_cast<double>(queries[row * kScanState + entry]) * state[place];
+  }
+  return out;
+}
+
 }  // namespace
+
+TEST("a scan is that of plain loops, at every level and however rows are cut") {
+  for (const size_t channels : {size_t{1}, size_t{16}, size_t{50}}) {
+    const auto scalar = scanned(kernels::table_by_name("scalar"), channels, kRows);
+    CHECK(largest_difference(scalar, expected_scan(channels)) < 1e-4);
+    for (const KernelTable* table : kernels::available_tables()) {
+      for (const size_t step : {size_t{1}, size_t{4}, kRows}) {
+        CHECK(same_bits(scanned(*table, channels, step), scalar));
+      }
+    }
+  }
+}
 
 TEST("a convolution is the sum over its taps, at every level and however rows are cut") {
   for (const size_t taps : {size_t{2}, size_t{3}, size_t{4}}) {

@@ -39,6 +39,7 @@ inline void fill_float_operations(KernelTable& table) noexcept {
   table.attend = attend;
   table.convolve = convolve;
   table.recur = recur;
+  table.scan = scan;
 }
 
 // The products of all quantised types. kMatmul is a struct template with a static member

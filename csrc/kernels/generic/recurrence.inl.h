@@ -125,5 +125,40 @@ inline void recur(const RecurrenceArgs& args) noexcept {
   }
 }
 
+inline Lanes exponential_lanes(const Lanes& x) noexcept {
+  alignas(64) float values[kLanes];
+  store(x, values);
+  for (float& value : values) value = exponential(value);
+  return load_f32(values);
+}
+
+// `count` channels from `channel` on, at most kLanes, of one row.
+inline void scan_lanes(const ScanArgs& args, size_t row, size_t channel, size_t count) noexcept {
+  const float* key = args.keys + row * args.key_stride;
+  const float* query = args.queries + row * args.key_stride;
+  const Lanes rate = load_floats(args.rate + row * args.rate_stride + channel, count);
+  const Lanes change = multiply(rate, load_floats(args.x + row * args.x_stride + channel, count));
+  Lanes sum = zero_lanes();
+  for (size_t i = 0; i < args.state_size; ++i) {
+    const size_t place = i * args.num_channels + channel;
+    const Lanes decay =
+        exponential_lanes(multiply(rate, load_floats(args.coefficients + place, count)));
+    const Lanes s = fused_multiply_add(splat(key[i]), change,
+                                       multiply(decay, load_floats(args.state + place, count)));
+    store_floats(s, args.state + place, count);
+    sum = fused_multiply_add(splat(query[i]), s, sum);
+  }
+  store_floats(sum, args.out + row * args.out_stride + channel, count);
+}
+
+inline void scan(const ScanArgs& args) noexcept {
+  for (size_t channel = args.begin; channel < args.end; channel += kLanes) {
+    const size_t rest = args.end - channel;
+    for (size_t row = 0; row < args.num_rows; ++row) {
+      scan_lanes(args, row, channel, rest < kLanes ? rest : kLanes);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace edgemoe::kernels
