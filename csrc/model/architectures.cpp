@@ -83,6 +83,7 @@ constexpr ArchitectureRow kArchitectures[] = {
      .gated_networks = false,
      .only_rms_norms = true,
      .one_network_per_layer = true},
+    {.name = "jamba", .rope = RopePairs::kNone, .renormalise = Renormalise::kNo},
 };
 
 }  // namespace

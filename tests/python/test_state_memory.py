@@ -11,11 +11,12 @@ from edgemoe import _core
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Of each layer: inputs that its convolution keeps, then the matrices of its heads, in tiles of 32
-# columns. Taps and sizes as in the golden models.
+# columns (Mamba: one of all channels). Taps and sizes as in the golden models.
 STATE_FLOATS = {
     "lfm2moe": 2 * (2 * 64),
     "qwen3next": 3 * (3 * 128 + 4 * 16 * 32),
     "granitehybrid": 2 * (3 * 192 + 8 * 16 * 32),
+    "jamba": 3 * (3 * 128 + 16 * 128),
 }
 
 
