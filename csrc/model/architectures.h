@@ -52,12 +52,16 @@ struct ArchitectureRow {
   bool norms_values = false;
   bool values_may_be_keys = false;  // in layers without attn_v
   float attention_scale = 0;        // without a key; 0: 1 / sqrt(key size)
+  float attention_softcap = 0;      // without a key; 0: none
   uint32_t temperature_length = 0;  // see AttentionSpec; of layers that are not rotated
   float temperature_scale = 0;
   bool key_heads_take_turns = false;       // see AttentionSpec
   bool scales_attention_by_yarn = false;   // YaRN acts on the attention scale, not on the rotation
   bool scales_embedding_by_width = false;  // by its square root
+  float embedding_scale = 1.0f;            // without a key
+  float logit_factor = 0;  // without a key; not 0: the key multiplies logits, else it divides them
   ScaleRule scales = ScaleRule::kNone;
+  float scale_beside_dense = 1.0f;  // of what experts and a dense network beside them add up to
   bool weight_before_ffn = false;
   bool router_reads_block_input = false;
   bool experts_read_block_input = false;  // through a norm of their own

@@ -187,9 +187,11 @@ AttentionSpec AttentionReader::grouped(uint32_t layer) const {
   }
   attention.values_are_keys =
       row_.values_may_be_keys && !tensors[TensorRole::kQkv] && !tensors[TensorRole::kValue];
-  const double scale = keys_.value_or("attention.scale", 0.0);
+  const double scale =
+      keys_.value_or("attention.scale", keys_.value_or("attention.output_scale", 0.0));
   attention.scale = scale != 0.0 ? static_cast<float>(scale) : default_scale(attention.key_size);
-  attention.softcap = static_cast<float>(keys_.value_or("attn_logit_softcapping", 0.0));
+  attention.softcap = static_cast<float>(
+      keys_.value_or("attn_logit_softcapping", static_cast<double>(row_.attention_softcap)));
   attention.qkv_clamp = static_cast<float>(keys_.value_or("attention.clamp_kqv", 0.0));
   if (attention.rope.pairs == RopePairs::kNone) {
     attention.temperature_length = row_.temperature_length;

@@ -349,6 +349,10 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
   } else {
     add_experts(step, work.branch);
   }
+  const float scale = step.spec.layers[layer].ffn.branch_scale;
+  if (scale != 1.0f) {
+    step.compute.table().scale(scale, step.rows.size() * step.spec.width, work.branch);
+  }
   if (step.observer != nullptr) {
     step.observer->observe_branch(layer, step.rows.size(), work.branch, work.x);
   }

@@ -116,6 +116,7 @@ struct FfnSpec {
   bool experts_read_block_input = false;  // through that norm, as the router does
   bool router_has_norm = false;           // likewise
   uint32_t shared_width = 0;  // of the shared expert, or the dense network beside experts; 0: none
+  float branch_scale = 1.0f;  // multiplies what these and the experts add up to
 };
 
 struct LayerSpec {

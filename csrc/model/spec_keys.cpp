@@ -6,7 +6,8 @@ namespace edgemoe {
 namespace {
 
 // Keys that say only what tensors or other keys say too, or what matters to other uses of a model.
-// Of YaRN's bounds the usual ones are assumed, as everywhere.
+// Of YaRN's bounds the usual ones are assumed, as everywhere. A cap of router logits is written for
+// every Grok, but neither the code of Grok-1 nor llama.cpp has one.
 constexpr std::string_view kRedundant[] = {
     "attention.recurrent_layers",
     "block_count",
@@ -28,6 +29,7 @@ constexpr std::string_view kRedundant[] = {
     "rope.scaling.yarn_beta_fast",
     "rope.scaling.yarn_beta_slow",
     "rope.scaling.yarn_log_multiplier",
+    "router_logit_softcapping",
     "tensor_data_layout",
     "vocab_size",
 };

@@ -73,7 +73,7 @@ class SpecReader {
     spec_.activation = row_.activation;
     spec_.activation_limit = row_.activation_limit;
     spec_.gated_networks = row_.gated_networks;
-    double embedding_scale = 1.0;
+    double embedding_scale = static_cast<double>(row_.embedding_scale);
     double residual_scale = 1.0;
     double logit_divisor = 1.0;
     if (row_.scales_embedding_by_width) embedding_scale = std::sqrt(spec_.width);
@@ -84,9 +84,11 @@ class SpecReader {
     }
     spec_.embedding_scale = static_cast<float>(keys_.value_or("embedding_scale", embedding_scale));
     spec_.residual_scale = static_cast<float>(keys_.value_or("residual_scale", residual_scale));
-    logit_divisor = keys_.value_or("logit_scale", logit_divisor);
-    if (logit_divisor == 0.0) keys_.refuse(ErrorCode::kFormat, "logit_scale", "is 0");
-    spec_.logit_scale = 1.0f / static_cast<float>(logit_divisor);
+    const bool multiplies = row_.logit_factor != 0.0f;
+    if (multiplies) logit_divisor = static_cast<double>(row_.logit_factor);
+    const auto logit_scale = static_cast<float>(keys_.value_or("logit_scale", logit_divisor));
+    if (logit_scale == 0.0f) keys_.refuse(ErrorCode::kFormat, "logit_scale", "is 0");
+    spec_.logit_scale = multiplies ? logit_scale : 1.0f / logit_scale;
     spec_.logit_softcap = static_cast<float>(keys_.value_or("final_logit_softcapping", 0.0));
     if (keys_.count_or("embedding_length_per_layer_input", 0) != 0) {
       keys_.refuse(ErrorCode::kUnsupported, "embedding_length_per_layer_input", "is not 0");
@@ -169,6 +171,7 @@ class SpecReader {
     for (const TensorRole role : {TensorRole::kSharedUp, TensorRole::kFfnUp}) {
       if (tensors[role]) ffn.shared_width = static_cast<uint32_t>(tensors[role].info->rows());
     }
+    if (tensors[TensorRole::kFfnUp]) ffn.branch_scale = row_.scale_beside_dense;
     return ffn;
   }
 

@@ -75,6 +75,7 @@ constexpr RoleName kLayerNames[] = {
     {kFfnNorm, "ffn_norm.weight"},
     {kFfnNormBias, "ffn_norm.bias"},
     {kFfnPostNorm, "post_ffw_norm.weight"},
+    {kFfnPostNorm, "layer_output_norm.weight"},
     {kSharedPostNorm, "post_ffw_norm_1.weight"},
     {kExpertNorm, "pre_ffw_norm_2.weight"},
     {kExpertNorm, "ffn_norm_exps.weight"},
