@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/units.h"
+#include "model/recurrent_state.h"
 #include "model/regrouper.h"
 #include "quant/unpack.h"
 
@@ -19,6 +20,7 @@ enum class LoadKind : uint8_t {
   kVector,      // float32
   kTransposed,  // likewise, columns become rows
   kLatentUp,    // attn_kv_b of old files, split into key_absorb and value_up
+  kDeltaIn,     // ssm_in of old files, split into qkv and attention_gate
 };
 
 // One tensor on its way into the arena.
@@ -29,8 +31,8 @@ struct Load {
   uint64_t bytes = 0;
   uint32_t parts = 1;
   float factor = 1.0f;                       // kVector: multiplies the values
-  const AttentionSpec* attention = nullptr;  // kLatentUp
-  // Where the result is announced; exactly one is set (kLatentUp: `heads` of the layer).
+  const AttentionSpec* attention = nullptr;  // kLatentUp, kDeltaIn
+  // Where the result is announced; exactly one is set (kLatentUp and kDeltaIn: `layer`).
   MatrixView* matrix = nullptr;
   std::vector<MatrixView>* heads = nullptr;
   const float** vector = nullptr;
@@ -136,12 +138,23 @@ class WeightPlacer {
     }
     matrix(from[kAttentionOutput], to.attention_output);
     vector(from[kAttentionOutputBias], to.attention_output_bias);
-    recurrent(from, to);
+    recurrent(spec, from, to);
   }
 
-  void recurrent(const LayerTensors& from, LayerWeights& to) {
+  void delta_in(const AttentionSpec& spec, const BoundTensor& tensor, LayerWeights& to) {
+    // The second matrix is aligned too.
+    Load& load = add(tensor, LoadKind::kDeltaIn, tensor.info->bytes + kArenaAlignment);
+    load.attention = &spec;
+    load.layer = &to;
+  }
+
+  void recurrent(const AttentionSpec& spec, const LayerTensors& from, LayerWeights& to) {
     using enum TensorRole;
-    matrix(from[kRecurrentIn], to.recurrent_in);
+    if (spec.kind == AttentionKind::kDeltaNet && from[kRecurrentIn]) {
+      delta_in(spec, from[kRecurrentIn], to);
+    } else {
+      matrix(from[kRecurrentIn], to.recurrent_in);
+    }
     matrix(from[kAttentionGate], to.attention_gate);
     matrix(from[kRate], to.rate);
     matrix(from[kDecay], to.decay);
@@ -218,6 +231,8 @@ class WeightLoader {
         return load_transposed(load);
       case LoadKind::kLatentUp:
         return load_latent_up(load);
+      case LoadKind::kDeltaIn:
+        return load_delta_in(load);
     }
   }
 
@@ -312,6 +327,38 @@ class WeightLoader {
       values += value_bytes;
       from += value_bytes;
     }
+  }
+
+  // Old files store, key head by key head, its query, its key, and the values and gates of its
+  // value heads.
+  void load_delta_in(const Load& load) {
+    const AttentionSpec& spec = *load.attention;
+    const TensorInfo& tensor = *load.tensor.info;
+    const uint64_t width = tensor.columns();
+    const uint64_t row_size = row_bytes(tensor.type, width);
+    const uint64_t channels = convolution_channels(spec, width);
+    const uint64_t values = uint64_t{spec.num_heads} * spec.value_size;
+    std::byte* mixed = arena_ + load.offset;
+    std::byte* gates = mixed + align_up(channels * row_size, kArenaAlignment);
+    const uint64_t key_bytes = spec.key_size * row_size;
+    const uint64_t value_bytes = values / spec.num_kv_heads * row_size;
+    std::byte* keys = mixed + spec.num_kv_heads * key_bytes;
+    uint64_t from = tensor.offset;
+    const auto take = [&](std::byte* to, uint64_t bytes) {
+      files_[tensor.shard].read_exact(from, {to, bytes});
+      from += bytes;
+    };
+    for (uint32_t head = 0; head < spec.num_kv_heads; ++head) {
+      take(mixed + head * key_bytes, key_bytes);
+      take(keys + head * key_bytes, key_bytes);
+      take(keys + spec.num_kv_heads * key_bytes + head * value_bytes, value_bytes);
+      take(gates + head * value_bytes, value_bytes);
+    }
+    regrouper_.regroup_matrix(tensor.type, mixed, channels, width);
+    regrouper_.regroup_matrix(tensor.type, gates, values, width);
+    const float scale = scale_of(load.tensor);
+    load.layer->qkv = {mixed, tensor.type, channels, width, scale};
+    load.layer->attention_gate = {gates, tensor.type, values, width, scale};
   }
 
   std::span<const File> files_;

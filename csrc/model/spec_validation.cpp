@@ -132,8 +132,13 @@ class LayerCheck {
     const uint64_t heads = attention.num_heads;
     const uint64_t values = heads * attention.value_size;
     const uint64_t channels = convolution_channels(attention, spec_.width);
-    matrix(TensorRole::kQkv, channels, spec_.width);
-    matrix(TensorRole::kAttentionGate, values, spec_.width);
+    // Old files have both in one, key head by key head.
+    if (tensors_[TensorRole::kRecurrentIn] && !attention.key_heads_take_turns) {
+      matrix(TensorRole::kRecurrentIn, channels + values, spec_.width);
+    } else {
+      matrix(TensorRole::kQkv, channels, spec_.width);
+      matrix(TensorRole::kAttentionGate, values, spec_.width);
+    }
     matrix(TensorRole::kConvolution, channels, attention.convolution_taps);
     if (tensors_[TensorRole::kRateDecay]) {
       matrix(TensorRole::kRateDecay, 2 * heads, spec_.width);
