@@ -84,6 +84,13 @@ constexpr ArchitectureRow kArchitectures[] = {
      .only_rms_norms = true,
      .one_network_per_layer = true},
     {.name = "jamba", .rope = RopePairs::kNone, .renormalise = Renormalise::kNo},
+    {.name = "grok",
+     .activation = Activation::kGelu,
+     .attention_scale = 0.08838834764831845f,
+     .attention_softcap = 30.0f,
+     .embedding_scale = 78.38367176906169f,
+     .logit_factor = 0.5773502691896257f,
+     .scale_beside_dense = 0.7071067811865476f},
 };
 
 }  // namespace

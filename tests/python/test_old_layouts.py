@@ -15,19 +15,25 @@ GOLDEN = Path(__file__).parent.parent / "golden"
 Tensors = dict[str, npt.NDArray[np.float32]]
 
 
-def write_with(source: Path, tensors: Tensors, path: Path) -> None:
-    """The metadata of `source` with other tensors."""
+def write_with(
+    source: Path, tensors: Tensors, path: Path, values: dict[str, float | None] | None = None
+) -> None:
+    """The metadata of `source` with other tensors and `values`; None takes a key away."""
+    values = values or {}
     reader = gguf.GGUFReader(source)
     architecture = str(reader.fields["general.architecture"].contents())
     writer = gguf.GGUFWriter(path, architecture)
     for key, field in reader.fields.items():
-        if key.startswith("GGUF.") or key == "general.architecture":
+        if key.startswith("GGUF.") or key == "general.architecture" or key in values:
             continue
         kind = field.types[0]
         element = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
         writer.add_key_value(key, field.contents(), kind, element)
-    for name, values in tensors.items():
-        writer.add_tensor(name, values)
+    for key, value in values.items():
+        if value is not None:
+            writer.add_float32(key, value)
+    for name, data in tensors.items():
+        writer.add_tensor(name, data)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -40,10 +46,14 @@ def logits(path: Path, tokens: list[int]) -> npt.NDArray[np.float32]:
         return model.logits(tokens)
 
 
+def tensors_of(source: Path) -> Tensors:
+    return {tensor.name: np.array(tensor.data) for tensor in gguf.GGUFReader(source).tensors}
+
+
 def test_one_matrix_for_what_a_delta_net_reads(tmp_path: Path) -> None:
     source = GOLDEN / "qwen3next.gguf"
     reader = gguf.GGUFReader(source)
-    tensors = {tensor.name: np.array(tensor.data) for tensor in reader.tensors}
+    tensors = tensors_of(source)
     heads = int(reader.fields["qwen3next.ssm.group_count"].contents())
     keys = heads * int(reader.fields["qwen3next.ssm.state_size"].contents())
     values = int(reader.fields["qwen3next.ssm.inner_size"].contents())
@@ -63,3 +73,19 @@ def test_one_matrix_for_what_a_delta_net_reads(tmp_path: Path) -> None:
     write_with(source, old, tmp_path / "old.gguf")
     tokens = np.load(GOLDEN / "qwen3next.npz")["tokens"].tolist()
     assert np.array_equal(logits(tmp_path / "old.gguf", tokens), logits(source, tokens))
+
+
+def test_scales_and_caps_that_grok_files_may_lack(tmp_path: Path) -> None:
+    source = GOLDEN / "grok.gguf"
+    usual: dict[str, float | None] = {
+        "grok.embedding_scale": 78.38367176906169,
+        "grok.logit_scale": 0.5773502691896257,
+        "grok.attention.output_scale": 0.08838834764831845,
+        "grok.attn_logit_softcapping": 30.0,
+    }
+    write_with(source, tensors_of(source), tmp_path / "new.gguf", usual)
+    write_with(source, tensors_of(source), tmp_path / "old.gguf", dict.fromkeys(usual))
+    tokens = np.load(GOLDEN / "grok.npz")["tokens"].tolist()
+    expected = logits(tmp_path / "new.gguf", tokens)
+    assert np.array_equal(logits(tmp_path / "old.gguf", tokens), expected)
+    assert not np.array_equal(logits(source, tokens), expected)
