@@ -25,7 +25,7 @@ PAGE = ROOT / "docs/models.md"
 BITS = 4.85  # of a weight in a Q4_K_M file, on average
 CONTEXT = 4096
 CACHE_BYTES = 2  # of a float in the KV cache
-FIXED_GB = 0.1  # the process, one step
+FIXED_BYTES = 1e8  # the process, one step
 
 HEAD = """# Models
 
@@ -34,9 +34,10 @@ golden models; do not edit. Any GGUF file of these architectures runs, whatever 
 file with a tensor or a key that this version does not know is refused by name.
 
 Sizes are for Q4_K_M files (about {bits} bits a weight), in GB; a context of {context} tokens and a
-float16 KV cache. *Least* is about what `--memory min` needs: all that is not routed experts, and
-the experts of one token in one layer. *All* keeps every expert in memory; anything between is a
-budget that works, the more the faster. `edgemoe inspect MODEL --memory SIZE` says it for a file.
+float16 KV cache. *Active* weights are those that a token is multiplied with. *Least* is about what
+`--memory min` needs: all that is neither routed experts nor an embedding of its own, and the
+experts of one token in one layer. *All* keeps every expert in memory; anything between is a budget
+that works, the more the faster. `edgemoe inspect MODEL --memory SIZE` says it for a file.
 """
 
 TESTED = """
@@ -57,27 +58,33 @@ def families() -> list[dict[str, Any]]:
     return list(tomllib.loads((ROOT / "docs/models.toml").read_text("utf-8"))["family"])
 
 
-def gigabytes(value: float) -> str:
+def gigabytes(size: float) -> str:
+    value = size / 1e9
     return f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
+def billions(count: float) -> str:
+    value = count / 1e9
+    return f"{value:.2f} B" if value < 1 else f"{value:.1f} B" if value < 200 else f"{value:.0f} B"
+
+
 def model_row(model: dict[str, Any]) -> str:
-    bytes_per_weight = BITS / 8
-    matrices = model.get("matrices", 3)
-    expert = matrices * model["width"] * model["expert_width"] * bytes_per_weight / 1e9
-    experts = expert * model["layers"] * model["experts"]
-    whole = model["weights"] * bytes_per_weight
-    cache = model["cache"] * CONTEXT * CACHE_BYTES / 1e9 + model.get("state_mb", 0) / 1e3
-    dense = whole - experts
-    least = FIXED_GB + dense + cache + expert * model["used"]
+    expert = model.get("matrices", 3) * model["width"] * model["expert_width"]
+    experts = expert * model["layers"]
+    embedding = model["vocab"] * model["width"]
+    # Rows of an embedding of its own are read from the file.
+    dense = 1e9 * model["other"] + embedding
+    whole = dense + experts * model["experts"] + (0 if model.get("tied") else embedding)
+    cache = model["cache"] * CONTEXT * CACHE_BYTES + 1e6 * model.get("state_mb", 0)
+    fixed = FIXED_BYTES + dense * BITS / 8 + cache
     cells = [
         model["name"],
-        f"{model['weights']:g} B ({model['active']:g} B)",
+        f"{billions(whole)} ({billions(dense + experts * model['used'])})",
         f"{model['layers']} x {model['experts']}, {model['used']} used",
-        f"{1e3 * expert:.1f}",
-        gigabytes(whole),
-        gigabytes(least),
-        gigabytes(FIXED_GB + whole + cache),
+        f"{expert * BITS / 8e6:.1f}",
+        gigabytes(whole * BITS / 8),
+        gigabytes(fixed + expert * model["used"] * BITS / 8),
+        gigabytes(fixed + experts * model["experts"] * BITS / 8),
     ]
     return "| " + " | ".join(cells) + " |"
 
