@@ -69,7 +69,8 @@ def billions(count: float) -> str:
 
 
 def model_row(model: dict[str, Any]) -> str:
-    expert = model.get("matrices", 3) * model["width"] * model["expert_width"]
+    read = model.get("expert_input", model["width"])
+    expert = model.get("matrices", 3) * read * model["expert_width"]
     experts = expert * model["layers"]
     embedding = model["vocab"] * model["width"]
     # Rows of an embedding of its own are read from the file.

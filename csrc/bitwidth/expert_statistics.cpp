@@ -184,10 +184,10 @@ void ExpertStatistics::observe_experts(uint32_t layer, const Compute& compute,
   for (const ObservedExpert& expert : experts) {
     Item item;
     item.expert = &expert;
-    if (!expert.network.gate) {
+    if (!expert.network.gate || expert.x->columns() != shape_.width) {
       throw Error(ErrorCode::kUnsupported,
-                  "the experts of this model have no gate matrix; profiles of those are not "
-                  "measured yet");
+                  "the experts of this model have no gate matrix, or are narrower than its stream; "
+                  "profiles of those are not measured yet");
     }
     const auto as = [&](ActivationEncoding encoding) {
       return expert.x->as(encoding, compute.table(), pool);

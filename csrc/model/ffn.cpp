@@ -13,10 +13,17 @@ namespace edgemoe {
 namespace {
 
 // The rows that the experts of the layer read: those of work.normed, unless they have a norm of
-// their own.
+// their own or are narrow.
 ActivationRows& expert_rows(StepContext& step, uint32_t layer) {
-  return step.spec.layers[layer].ffn.experts_have_norm ? step.work.expert_input_rows
-                                                       : step.work.width_rows;
+  const FfnSpec& ffn = step.spec.layers[layer].ffn;
+  return ffn.experts_have_norm || ffn.narrow_width != 0 ? step.work.expert_input_rows
+                                                        : step.work.width_rows;
+}
+
+// Of what the experts of the layer read and add.
+size_t expert_stream_width(const StepContext& step, uint32_t layer) {
+  const uint32_t narrow = step.spec.layers[layer].ffn.narrow_width;
+  return narrow != 0 ? narrow : step.spec.width;
 }
 
 // Experts with a norm of their own: it is taken where the layer routes.
@@ -32,12 +39,13 @@ void norm_expert_rows(StepContext& step, uint32_t layer) {
   work.expert_input_rows.set(work.expert_input, rows, width);
 }
 
-// What the router reads: the experts' rows, whose rounding it shares, or others in work.branch.
+// What the router reads: rows whose rounding it shares with experts, or others in work.branch.
 ActivationRows& router_rows(StepContext& step, uint32_t layer) {
   Workspace& work = step.work;
   const bool from_block = step.spec.router.reads_block_input;
   if (!from_block && step.weights.layer(layer).router_norm == nullptr) {
-    return expert_rows(step, layer);
+    const bool own_norm = step.spec.layers[layer].ffn.experts_have_norm;
+    return own_norm ? work.expert_input_rows : work.width_rows;
   }
   const size_t width = step.spec.width;
   const size_t rows = step.rows.size();
@@ -154,7 +162,7 @@ NetworkJob expert_job(StepContext& step, uint32_t layer, const ReadyExpert& read
   job.num_rows = work.first_of_expert[ready.id.expert + 1] - first;
   job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
                hidden_place(first, ready.id.expert, ffn.width);
-  job.out = work.expert_out + size_t{first} * step.spec.width;
+  job.out = work.expert_out + first * expert_stream_width(step, layer);
   job.computes_hidden = ready.part != ExpertPart::kDown;
   job.computes_down = ready.part != ExpertPart::kHidden;
   if (!ready.regrouped) {
@@ -220,10 +228,10 @@ void observe(StepContext& step, uint32_t layer, std::span<const ReadyExpert> rea
   step.observer->observe_experts(layer, step.compute, experts);
 }
 
-// out += sum over ranks, in rank order, whatever the order in which the experts arrived.
-void add_experts(StepContext& step, float* out) {
+// out [rows][width] += sum over ranks, in rank order, whatever the order in which the experts
+// arrived.
+void add_experts(StepContext& step, size_t width, float* out) {
   Workspace& work = step.work;
-  const size_t width = step.spec.width;
   const size_t used = step.spec.router.num_used;
   step.compute.pool().parallel_for(step.rows.size(), [&](size_t row, size_t) {
     for (size_t i = row * used; i < (row + 1) * used; ++i) {
@@ -242,7 +250,7 @@ void add_normed_parts(StepContext& step, const LayerWeights& weights) {
   const kernels::KernelTable& table = step.compute.table();
   float* experts = work.normed;  // read by nobody from here on
   std::memset(experts, 0, rows * width * sizeof(float));
-  add_experts(step, experts);
+  add_experts(step, width, experts);
   step.compute.pool().parallel_for(rows, [&](size_t row, size_t) {
     float* branch = work.branch + row * width;
     float* part = experts + row * width;
@@ -253,6 +261,32 @@ void add_normed_parts(StepContext& step, const LayerWeights& weights) {
       norm_row(step.spec, table, part, weights.expert_post_norm, nullptr, part);
     }
     table.add(part, width, branch);
+  });
+}
+
+// What narrow experts read.
+void narrow_rows(StepContext& step, uint32_t layer) {
+  Workspace& work = step.work;
+  const size_t narrow = expert_stream_width(step, layer);
+  step.compute.multiply(step.weights.layer(layer).expert_narrow, nullptr, work.width_rows,
+                        work.expert_input, narrow);
+  work.expert_input_rows.set(work.expert_input, step.rows.size(), narrow);
+}
+
+// branch += what narrow experts add up to.
+void add_narrow_experts(StepContext& step, uint32_t layer) {
+  Workspace& work = step.work;
+  const size_t rows = step.rows.size();
+  const size_t width = step.spec.width;
+  const size_t narrow = expert_stream_width(step, layer);
+  float* sum = work.expert_input;  // read by nobody from here on, as work.normed
+  std::memset(sum, 0, rows * narrow * sizeof(float));
+  add_experts(step, narrow, sum);
+  work.expert_input_rows.set(sum, rows, narrow);
+  step.compute.multiply(step.weights.layer(layer).expert_widen, nullptr, work.expert_input_rows,
+                        work.normed, width);
+  step.compute.pool().parallel_for(rows, [&](size_t row, size_t) {
+    step.compute.table().add(work.normed + row * width, width, work.branch + row * width);
   });
 }
 
@@ -318,6 +352,7 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
     look_ahead(step, layer, supply.look_ahead, supply.store);
   }
   if (step.spec.router.weight_before_ffn) scale_inputs(step);  // leaves weights of 1
+  if (weights.expert_narrow) narrow_rows(step, layer);
   // First what is in memory, with the shared expert, while the reads run; then whatever arrives.
   work.jobs.clear();
   if (has_shared) work.jobs.push_back(shared_job(step, weights));
@@ -346,8 +381,10 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
   }
   if (weights.shared_post_norm != nullptr || weights.expert_post_norm != nullptr) {
     add_normed_parts(step, weights);
+  } else if (weights.expert_widen) {
+    add_narrow_experts(step, layer);
   } else {
-    add_experts(step, work.branch);
+    add_experts(step, step.spec.width, work.branch);
   }
   const float scale = step.spec.layers[layer].ffn.branch_scale;
   if (scale != 1.0f) {

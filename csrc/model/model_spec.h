@@ -115,6 +115,9 @@ struct FfnSpec {
   bool experts_have_norm = false;  // they read the residual stream through a norm of their own
   bool experts_read_block_input = false;  // through that norm, as the router does
   bool router_has_norm = false;           // likewise
+  // Of what experts read and add, which matrices of the layer make of rows of the stream and back;
+  // 0: they have the width of the stream.
+  uint32_t narrow_width = 0;
   uint32_t shared_width = 0;  // of the shared expert, or the dense network beside experts; 0: none
   float branch_scale = 1.0f;  // multiplies what these and the experts add up to
 };

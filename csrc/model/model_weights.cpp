@@ -188,6 +188,8 @@ class WeightPlacer {
     vector(from[kSharedPostNorm], to.shared_post_norm);
     vector(from[kExpertNorm], to.expert_norm);
     vector(from[kExpertPostNorm], to.expert_post_norm);
+    matrix(from[kExpertNarrow], to.expert_narrow);
+    matrix(from[kExpertWiden], to.expert_widen);
     vector(from[kLayerScale], to.layer_scale);
     // Beside experts a dense network is a shared expert.
     const bool shared = static_cast<bool>(from[kRouter]);

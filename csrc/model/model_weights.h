@@ -55,6 +55,7 @@ struct LayerWeights {
   const float* shared_post_norm = nullptr;
   const float* expert_norm = nullptr;  // else ffn_norm
   const float* expert_post_norm = nullptr;
+  MatrixView expert_narrow, expert_widen;
   const float* layer_scale = nullptr;     // [1]
   MatrixView ffn_gate, ffn_up, ffn_down;  // dense layers
   MatrixView router;

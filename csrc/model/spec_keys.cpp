@@ -22,6 +22,7 @@ constexpr std::string_view kRedundant[] = {
     "interleave_moe_layer_step",
     "leading_dense_block_count",
     "moe_every_n_layers",
+    "moe_latent_size",
     "nextn_predict_layers",
     "pooling_type",
     "rope.scaling.finetuned",

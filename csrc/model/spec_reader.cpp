@@ -167,6 +167,9 @@ class SpecReader {
     ffn.experts_have_norm = static_cast<bool>(tensors[TensorRole::kExpertNorm]);
     ffn.experts_read_block_input = ffn.experts_have_norm && row_.experts_read_block_input;
     ffn.router_has_norm = static_cast<bool>(tensors[TensorRole::kRouterNorm]);
+    if (const BoundTensor& narrow = tensors[TensorRole::kExpertNarrow]) {
+      ffn.narrow_width = static_cast<uint32_t>(narrow.info->rows());
+    }
     // A dense network beside the experts is a shared expert by another name.
     for (const TensorRole role : {TensorRole::kSharedUp, TensorRole::kFfnUp}) {
       if (tensors[role]) ffn.shared_width = static_cast<uint32_t>(tensors[role].info->rows());

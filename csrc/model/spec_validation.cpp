@@ -248,12 +248,16 @@ class LayerCheck {
     matrix(TensorRole::kRouter, experts, spec_.width);
     optional_vector(TensorRole::kRouterBias, experts);
     optional_vector(TensorRole::kRouterNorm, spec_.width);
-    optional_vector(TensorRole::kExpertNorm, spec_.width);
-    optional_vector(TensorRole::kExpertPostNorm, spec_.width);
+    if (ffn.narrow_width != 0) {
+      narrow_experts(ffn);
+    } else {
+      optional_vector(TensorRole::kExpertNorm, spec_.width);
+      optional_vector(TensorRole::kExpertPostNorm, spec_.width);
+    }
     optional_vector(TensorRole::kSelectionBias, experts);
     matrix_of(TensorRole::kExpertGateBias, experts, ffn.width, false);
     matrix_of(TensorRole::kExpertUpBias, experts, ffn.width, false);
-    matrix_of(TensorRole::kExpertDownBias, experts, spec_.width, false);
+    matrix_of(TensorRole::kExpertDownBias, experts, stream_width(ffn), false);
     if (ffn.shared_width != 0) {
       const bool dense = static_cast<bool>(tensors_[TensorRole::kFfnUp]);
       if (spec_.gated_networks) {
@@ -268,18 +272,34 @@ class LayerCheck {
     experts_of(ffn);
   }
 
+  // Norms of the experts' own would need a width; they are refused as unused.
+  void narrow_experts(const FfnSpec& ffn) {
+    if (ffn.narrow_width > spec_.width || spec_.router.weight_before_ffn) {
+      fail(ErrorCode::kUnsupported, TensorRole::kExpertNarrow,
+           "is wider than the stream, or of a model whose router scales what experts read");
+    }
+    matrix(TensorRole::kExpertNarrow, ffn.narrow_width, spec_.width);
+    matrix(TensorRole::kExpertWiden, spec_.width, ffn.narrow_width);
+  }
+
+  // Of what the experts of a layer read and add.
+  uint32_t stream_width(const FfnSpec& ffn) const noexcept {
+    return ffn.narrow_width != 0 ? ffn.narrow_width : spec_.width;
+  }
+
   void experts_of(const FfnSpec& ffn) const {
+    const uint32_t width = stream_width(ffn);
     bool has[kNumExpertMatrices] = {};
     for (const ExpertTensor& tensor : tensors_.experts) {
       const bool down = tensor.matrix == ExpertMatrix::kDown;
-      if (tensor.rows != (down ? spec_.width : ffn.width) ||
-          tensor.columns != (down ? ffn.width : spec_.width)) {
-        throw Error(ErrorCode::kFormat,
-                    where_ + std::string(name_of(tensor.matrix)) + "_exps has experts of " +
-                        std::to_string(tensor.columns) + " columns and " +
-                        std::to_string(tensor.rows) + " rows; expected " +
-                        std::to_string(down ? ffn.width : spec_.width) + " and " +
-                        std::to_string(down ? spec_.width : ffn.width));
+      if (tensor.rows != (down ? width : ffn.width) ||
+          tensor.columns != (down ? ffn.width : width)) {
+        throw Error(ErrorCode::kFormat, where_ + std::string(name_of(tensor.matrix)) +
+                                            "_exps has experts of " +
+                                            std::to_string(tensor.columns) + " columns and " +
+                                            std::to_string(tensor.rows) + " rows; expected " +
+                                            std::to_string(down ? ffn.width : width) + " and " +
+                                            std::to_string(down ? width : ffn.width));
       }
       has[static_cast<size_t>(tensor.matrix)] = true;
       if (tensor.fused_gate_up) has[static_cast<size_t>(ExpertMatrix::kUp)] = true;

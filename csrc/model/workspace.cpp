@@ -70,7 +70,7 @@ WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept {
   for (const LayerSpec& layer : spec.layers) {
     add_attention(layer.attention, sizes);
     const FfnSpec& ffn = layer.ffn;
-    if (ffn.experts_have_norm) sizes.expert_input = spec.width;
+    grow(sizes.expert_input, ffn.experts_have_norm ? spec.width : ffn.narrow_width);
     if (spec.router.reads_block_input || ffn.router_has_norm) sizes.router_input = spec.width;
     grow(sizes.hidden, ffn.kind == FfnKind::kMoe
                            ? uint64_t{sizes.num_used} * ffn.width + ffn.shared_width

@@ -25,7 +25,7 @@ struct WorkspaceSizes {
   size_t num_experts = 0;
   size_t num_used = 0;
   size_t scaled_inputs = 0;  // expert inputs of a row that carry their routing weight
-  size_t expert_input = 0;   // of experts with a norm of their own
+  size_t expert_input = 0;   // of experts with a norm of their own, or narrow ones
   size_t router_input = 0;   // of routers that read something else than the experts
 };
 WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept;
@@ -49,7 +49,7 @@ class Workspace {
   float* branch;                      // what attention or FFN adds to the stream, width
   float* router_logits;               // num_experts
   float* expert_out;                  // [batch * num_used][width]
-  float* expert_input;                // width, where experts have a norm of their own
+  float* expert_input;                // where experts do not read what the shared one reads
   float* scaled_input;                // [batch * scaled_inputs][width], in the order of expert_rows
   float* shared_weights;              // 1
   float* selection;                   // [num_experts], one row: routing is not threaded

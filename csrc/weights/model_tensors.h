@@ -72,6 +72,8 @@ enum class TensorRole : uint8_t {
   kSharedPostNorm,  // of what the shared expert adds to it
   kExpertNorm,      // of what the experts read, where that is not kFfnNorm
   kExpertPostNorm,  // of what they add
+  kExpertNarrow,    // from the stream to the width of what experts read, where that is another
+  kExpertWiden,     // back, of what they add
   kLayerScale,      // one value, multiplies the residual stream behind the layer
   kFfnGate,
   kFfnUp,

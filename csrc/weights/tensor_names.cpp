@@ -80,6 +80,8 @@ constexpr RoleName kLayerNames[] = {
     {kExpertNorm, "pre_ffw_norm_2.weight"},
     {kExpertNorm, "ffn_norm_exps.weight"},
     {kExpertPostNorm, "post_ffw_norm_2.weight"},
+    {kExpertNarrow, "ffn_latent_down.weight"},
+    {kExpertWiden, "ffn_latent_up.weight"},
     {kLayerScale, "layer_output_scale.weight"},
     {kFfnGate, "ffn_gate.weight"},
     {kFfnUp, "ffn_up.weight"},
