@@ -201,17 +201,26 @@ def repair(tools: Tools, wheel: Path, target: Target, out: Path) -> Path:
     return repaired
 
 
+def quick_version() -> str | None:
+    """The Python of this Debian; None on another system."""
+    try:
+        release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+    except OSError:
+        return None
+    names = {name: version for version, name in DEBIAN_RELEASES.items()}
+    return names.get(release)
+
+
 def build_quick(out: Path) -> Path:
-    tools = Tools(*BACK_END)
-    release = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
-    versions = [version for version, name in DEBIAN_RELEASES.items() if name == release]
-    if not versions:
+    version = quick_version()
+    if version is None:
         raise BuildError(f"--quick needs Debian {' or '.join(DEBIAN_RELEASES.values())}")
+    tools = Tools(*BACK_END)
     definitions = {
         "CMAKE_TOOLCHAIN_FILE": str(ROOT / "cmake/aarch64-linux-gnu.cmake"),
         "EDGEMOE_TESTS": "ON",
     }
-    target = Target(versions[0], "aarch64", ROOT / "build/aarch64", definitions)
+    target = Target(version, "aarch64", ROOT / "build/aarch64", definitions)
     headers = headers_of(target.version, target.machine, [])
     return build_wheel(tools, target, headers, out)
 

@@ -4,7 +4,7 @@
     test.py
 
 Needs edgemoe[test] installed in the Python that runs it, and a C++ compiler. With a cross compiler
-for 64-bit ARM and qemu-user the ARM kernels are built and tested too.
+for 64-bit ARM and qemu-user the ARM kernels are built and tested too; on Debian a wheel for ARM is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+
+from build_wheels import quick_version
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +35,19 @@ def arm_steps() -> tuple[tuple[str, ...], ...]:
     return (
         ("cmake", "--preset", "aarch64"),
         ("cmake", "--build", "--preset", "aarch64"),
+        *arm_wheel_steps(),
         ("pytest", "tests/arm"),
+    )
+
+
+def arm_wheel_steps() -> tuple[tuple[str, ...], ...]:
+    if quick_version() is None:
+        print("== no ARM wheel is tested: that takes a Debian whose Python it knows")
+        return ()
+    folder = "build/quick"
+    return (
+        (sys.executable, "tools/build_wheels.py", "--quick", "--out", folder),
+        (sys.executable, "tools/test_arm.py", "--short", "--wheels", folder),
     )
 
 

@@ -6,7 +6,8 @@
 
 The Python is Debian's for arm64, unpacked into build/arm; the packages that the wheel needs come
 from PyPI. What is computed there must have the bits that the edgemoe installed here computes.
-Needs edgemoe[test] in the Python that runs it, qemu-user-static, and Debian's apt.
+Needs edgemoe[test] in the Python that runs it, Debian's apt, and its packages qemu-user-static and
+g++-aarch64-linux-gnu.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build_wheels import DEBIAN_RELEASES
+from build_wheels import DEBIAN_RELEASES, quick_version
 from debian_packages import DebianPackages
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/arm"
 QEMU = "qemu-aarch64-static"
+CROSS_COMPILER = "aarch64-linux-gnu-g++"
 # CPU of qemu -> the level that must be chosen on it.
 LEVELS = {"cortex-a53": "neon", "cortex-a76": "dotprod", "max": "i8mm"}
 MODELS = (ROOT / "edgemoe/demo/demo-moe-22m.gguf", *sorted(ROOT.glob("tests/golden/*.gguf")))
@@ -152,10 +154,14 @@ def check_pytest(arm: ArmPython) -> str:
 
 
 def check_kernels() -> str:
-    """The driver that compares every level with scalar code, from the cross-build."""
+    """The driver that compares every level with scalar code, built by Debian's cross compiler."""
     driver = ROOT / "build/aarch64/tests/cpp/edgemoe_tests"
-    if not driver.exists():
-        return "left out: no build/aarch64 (`cmake --build --preset aarch64`)"
+    if shutil.which(CROSS_COMPILER) is None:
+        raise Failed(f"{CROSS_COMPILER} is missing (Debian: g++-aarch64-linux-gnu)")
+    cmake = Path(sys.executable).parent / "cmake"
+    tools = {"PATH": f"{cmake.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    run(cmake, "--preset", "aarch64", "-S", ROOT, **tools)
+    run(cmake, "--build", driver.parent.parent.parent, **tools)
     return run(QEMU, "-cpu", "max", driver, "at every level").strip().splitlines()[-1]
 
 
@@ -169,7 +175,9 @@ def choose_wheel(version: str, folder: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--python", choices=DEBIAN_RELEASES, default="3.11", dest="version")
+    parser.add_argument(
+        "--python", choices=DEBIAN_RELEASES, default=quick_version() or "3.11", dest="version"
+    )
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist", metavar="DIR")
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args()
