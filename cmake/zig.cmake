@@ -6,5 +6,6 @@ set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_CXX_COMPILER ${EDGEMOE_ZIG} c++ -target ${EDGEMOE_ZIG_TARGET})
 set(CMAKE_CXX_ARCHIVE_CREATE "${EDGEMOE_ZIG} ar qc <TARGET> <OBJECTS>")
 set(CMAKE_CXX_ARCHIVE_FINISH "${EDGEMOE_ZIG} ranlib <TARGET>")
-# What Zig brings has symbols for debuggers, ten times its size; GNU's strip knows one machine.
-set(CMAKE_STRIP llvm-strip --strip-debug)
+# What Zig brings has symbols for debuggers, ten times its size; GNU's strip knows one machine. The
+# names of source files tell a test which code is for which level.
+set(CMAKE_STRIP llvm-strip --strip-debug --keep-file-symbols)
