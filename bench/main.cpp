@@ -32,7 +32,7 @@ constexpr const char* kUsage =
     "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N\n"
     "              --kv-type NAME  --io NAME  --eviction NAME\n"
     "              --preload NAME  --predictor NAME  --look-ahead N  --cache-folder PATH\n"
-    "              --lossy-routing AGREEMENT"
+    "              --lossy-routing AGREEMENT  --lossy-low-copy THRESHOLD\n"
     "              --in-flight SIZE\n";
 
 int run(const std::vector<std::string>& words) {

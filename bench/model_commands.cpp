@@ -37,6 +37,8 @@ EngineOptions load_options(Arguments& arguments) {
   options.cache_folder = arguments.text("cache-folder", "");
   const std::string agreement = arguments.text("lossy-routing", "");
   if (!agreement.empty()) options.lossy_routing = std::strtod(agreement.c_str(), nullptr);
+  const std::string threshold = arguments.text("lossy-low-copy", "");
+  if (!threshold.empty()) options.lossy_low_copy = std::strtod(threshold.c_str(), nullptr);
   options.reader.backend = arguments.text("io", "auto");
   return options;
 }
@@ -80,6 +82,16 @@ void write_result(const BenchmarkResult& result, JsonWriter& json) {
     json.field("choices", result.cache_routing.choices);
     json.field("substitutions", result.cache_routing.substitutions);
     json.field("bytes_saved", result.cache_routing.bytes_saved);
+    json.end_object();
+  }
+  if (result.low_copies.threshold < 1) {
+    json.key("lossy_low_copy");
+    json.begin_object();
+    json.field("threshold", result.low_copies.threshold);
+    json.field("share", result.low_copies.low_share());
+    json.field("choices", result.low_copies.choices);
+    json.field("low_choices", result.low_copies.low_choices);
+    json.field("bytes_saved", result.low_copies.bytes_saved);
     json.end_object();
   }
   json.key("limit");

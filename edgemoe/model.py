@@ -169,7 +169,7 @@ class Model:
         self._engine: _core.Engine | None = _core.Engine(self._file, core_options)
         self._sequence: _Sequence | None = _Sequence(self._engine)
         self._plan = self._engine.plan()
-        self._is_lossy = options.lossy_routing is not None
+        self._is_lossy = options.is_lossy
 
     @classmethod
     def load(
@@ -189,6 +189,7 @@ class Model:
         governor: str = "auto",
         verify: bool = False,
         lossy_routing: float | None = None,
+        lossy_low_copy: float | None = None,
     ) -> Model:
         """Loads a GGUF file (any shard of several), or the bundled demo model without `path`.
 
@@ -218,6 +219,7 @@ class Model:
             governor=governor,
             verify=verify,
             lossy_routing=lossy_routing,
+            lossy_low_copy=lossy_low_copy,
         )
         return cls(os.fspath(path) if path is not None else str(demo_path()), options)
 

@@ -113,6 +113,10 @@ class LoadOptions:
                   generated, so that this share of the routing weight (0.5 to 1) stays with the
                   router's choice; None leaves it alone. Preload "auto" then reads nothing ahead
                   while generating: that read more, not less
+    lossy_low_copy  lossy: on a miss while tokens are generated, an expert's low copy is read and
+                  used where the experts ranked before it have more than this share of the token's
+                  routing weight (0 to below 1); None reads none. For files that edgemoe pack
+                  --low-copy wrote. Preload "auto" as with lossy_routing
     trace     keep the events of each step for Model.record; takes memory of the budget
     """
 
@@ -131,6 +135,7 @@ class LoadOptions:
     governor: str = GOVERNORS[0]
     verify: bool = False
     lossy_routing: float | None = None
+    lossy_low_copy: float | None = None
     trace: bool = False
 
     def __post_init__(self) -> None:
@@ -142,6 +147,16 @@ class LoadOptions:
                 "lossy_routing is the share of the routing weight that the router keeps: at least "
                 "0.5 and below 1; None is exact"
             )
+        if self.lossy_low_copy is not None and not 0 <= self.lossy_low_copy < 1:
+            raise ArgumentError(
+                "lossy_low_copy is the share of the routing weight above which low copies serve: "
+                "at least 0 and below 1; None is exact"
+            )
+
+    @property
+    def is_lossy(self) -> bool:
+        """An option that changes results is on."""
+        return self.lossy_routing is not None or self.lossy_low_copy is not None
 
     def as_core(self) -> dict[str, object]:
         """The options as the core takes them. Raises ArgumentError for a bad memory size."""

@@ -19,8 +19,8 @@ def _one_word_line(name: str) -> str:
     return "".join(character if character.isprintable() else "_" for character in name)
 
 
-def route_header(path: str, *, lossy_routing: float | None = None) -> str:
-    """The comments and column names of a route trace of this model file, and of that option.
+def route_header(path: str, lossy: Mapping[str, float | None] | None = None) -> str:
+    """The comments and column names of a route trace of this model file, and of lossy options.
 
     Raises ArgumentError for a model without experts, and as _core.ModelFile does.
     """
@@ -34,8 +34,9 @@ def route_header(path: str, *, lossy_routing: float | None = None) -> str:
         f"n_layer={spec['layers']} n_expert={spec['experts']} "
         f"n_expert_used={spec['experts_used']}",
     ]
-    if lossy_routing is not None:
-        lines.append(f"# lossy_routing={lossy_routing:g}")
+    for name, value in (lossy or {}).items():
+        if value is not None:
+            lines.append(f"# {name}={value:g}")
     for layer, (expert_bytes, dense_bytes) in enumerate(file.layer_bytes()):
         lines.append(f"# layer={layer} expert_bytes={expert_bytes} dense_bytes={dense_bytes}")
     return "\n".join([*lines, ",".join(ROUTE_COLUMNS)]) + "\n"

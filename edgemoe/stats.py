@@ -42,13 +42,30 @@ class LossyRouting:
 
 
 @dataclass(frozen=True)
+class LossyLowCopy:
+    """How far low copies served the decoded tokens in place of experts.
+
+    share    of the routing weight that low copies computed
+    choices  experts that routers chose; `low_choices` of them were computed with low copies
+    bytes_saved  by those that had to be read, as against reading their experts
+    """
+
+    threshold: float
+    share: float
+    choices: int
+    low_choices: int
+    bytes_saved: int
+
+
+@dataclass(frozen=True)
 class Stats:
     """Counters since loading, and the memory of the process now. Bytes and seconds.
 
     read_ahead_bytes were read before their layer asked; useful_bytes of them were asked for while
     they were there, wasted_bytes were evicted before that. memory["expert_pool_bytes"] is what the
     expert pool may hold now: while others need memory the governor shrinks it (pool_shrinks times
-    so far), and lets it grow back (pool_grows). lossy_routing is None where results are exact.
+    so far), and lets it grow back (pool_grows). lossy_routing and lossy_low_copy are None where
+    results are exact.
     """
 
     tokens: int
@@ -74,6 +91,7 @@ class Stats:
     decode: PhaseStats
     layers: tuple[LayerCounts, ...]
     lossy_routing: LossyRouting | None
+    lossy_low_copy: LossyLowCopy | None
     memory: Mapping[str, int]
 
     @property
@@ -86,7 +104,7 @@ class Stats:
         counters = {
             name: stats[name]
             for name in cls.__dataclass_fields__
-            if name not in ("prefill", "decode", "layers", "lossy_routing", "memory")
+            if name not in ("prefill", "decode", "layers", "memory") and "lossy" not in name
         }
         memory = {
             "budget_bytes": plan["budget_bytes"],
@@ -99,6 +117,7 @@ class Stats:
             "expert_pool_bytes": stats["expert_pool_bytes"],
         }
         lossy = stats["lossy_routing"]
+        low = stats["lossy_low_copy"]
         layers = tuple(LayerCounts(*counts) for counts in stats["layers"])
         return cls(
             **counters,
@@ -106,5 +125,6 @@ class Stats:
             decode=PhaseStats(**stats["decode"]),
             layers=layers,
             lossy_routing=None if lossy is None else LossyRouting(**lossy),
+            lossy_low_copy=None if low is None else LossyLowCopy(**low),
             memory=memory,
         )

@@ -161,6 +161,7 @@ py::dict dict_of(const BenchmarkResult& result) {
   ahead["wasted_bytes_per_token"] = result.read_ahead.wasted_bytes_per_token;
   dict["read_ahead"] = ahead;
   dict["lossy_routing"] = object_of(result.cache_routing);
+  dict["lossy_low_copy"] = object_of(result.low_copies);
   dict["limit"] = limits;
   dict["of_limit"] = result.of_limit;
   return dict;

@@ -92,6 +92,36 @@ double bits_per_weight(uint64_t bytes, uint64_t weights) {
   return 8.0 * static_cast<double>(bytes) / static_cast<double>(weights);
 }
 
+// Low copies of all layers; None for a file without them.
+py::object low_copies_of(const ModelFile& file) {
+  if (!file.has_low_copies()) return py::none();
+  const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), kAssumedAlignment, true);
+  uint64_t copies = 0;
+  uint64_t bytes = 0;
+  uint64_t weights = 0;
+  std::map<std::string, uint32_t> types;
+  for (uint32_t layer = 0; layer < layout.num_layers(); ++layer) {
+    for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+      const uint32_t number = layout.low_copy_of(layer, expert);
+      if (number == expert) continue;
+      ++copies;
+      bytes += layout.place(layer, number).weight_bytes;
+      for (const ExpertMatrixPlace& matrix : layout.place(layer, number).matrices) {
+        if (!matrix.present) continue;
+        weights += uint64_t{matrix.rows} * matrix.columns;
+        ++types[std::string(traits(matrix.type).name)];
+      }
+    }
+  }
+  py::dict dict;
+  dict["version"] = kLowCopyVersion;
+  dict["copies"] = copies;
+  dict["bytes"] = bytes;
+  dict["bits_per_weight"] = bits_per_weight(bytes, std::max<uint64_t>(weights, 1));
+  dict["matrices"] = types;
+  return dict;
+}
+
 // Bytes and bits of the experts of each layer that has some; of each expert where they differ.
 py::list experts_of(const ModelFile& file) {
   py::list layers;
@@ -188,6 +218,7 @@ py::dict verify(const ModelFile& file, const py::function& progress) {
   });
   py::dict dict;
   dict["experts"] = report.num_experts;
+  dict["low_copies"] = report.num_low_copies;
   dict["dense_tensors"] = report.num_dense_tensors;
   dict["bytes"] = report.bytes;
   dict["damaged"] = report.num_damaged;
@@ -199,6 +230,7 @@ py::dict verify(const ModelFile& file, const py::function& progress) {
   first["tensor"] = part.tensor.empty() ? py::object(py::none()) : py::str(part.tensor);
   first["layer"] = part.tensor.empty() ? py::object(py::int_(part.layer)) : py::none();
   first["expert"] = part.tensor.empty() ? py::object(py::int_(part.expert)) : py::none();
+  first["low_copy"] = part.low_copy;
   dict["first_damaged"] = first;
   return dict;
 }
@@ -224,6 +256,7 @@ void bind_model_file(py::module_& module) {
            py::arg("path"))
       .def("spec", spec_of)
       .def("experts", experts_of)
+      .def("low_copies", low_copies_of)
       .def("layer_bytes", layer_bytes_of)
       .def("bytes_by_type", bytes_by_type)
       .def("packed", packed_of)

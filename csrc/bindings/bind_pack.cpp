@@ -93,6 +93,15 @@ py::list dense_tensors(const PackSource& source) {
   return result;
 }
 
+ExpertTypes expert_types_from(const py::handle& names) {
+  ExpertTypes types{};
+  size_t matrix = 0;
+  for (const auto& name : names.cast<std::array<std::string, kNumExpertMatrices>>()) {
+    types[matrix++] = type_from(name);
+  }
+  return types;
+}
+
 void set_expert_types(const PackSource& source, const py::handle& layers, PackRequest& request) {
   request.expert_types.resize(size_t{source.num_layers()} * source.num_experts());
   size_t layer = 0;
@@ -101,11 +110,22 @@ void set_expert_types(const PackSource& source, const py::handle& layers, PackRe
     if (experts.is_none()) continue;
     for (const py::handle& types : experts.cast<py::sequence>()) {
       if (index >= request.expert_types.size()) break;
-      size_t matrix = 0;
-      for (const auto& name : types.cast<std::array<std::string, kNumExpertMatrices>>()) {
-        request.expert_types[index][matrix++] = type_from(name);
-      }
-      ++index;
+      request.expert_types[index++] = expert_types_from(types);
+    }
+  }
+}
+
+// Per layer None, or per expert None or the types of its low copy.
+void set_low_types(const PackSource& source, const py::handle& layers, PackRequest& request) {
+  request.low_types.resize(size_t{source.num_layers()} * source.num_experts());
+  size_t layer = 0;
+  for (const py::handle& experts : layers.cast<py::list>()) {
+    size_t index = layer++ * source.num_experts();
+    if (experts.is_none()) continue;
+    for (const py::handle& names : experts.cast<py::sequence>()) {
+      if (index >= request.low_types.size()) break;
+      std::optional<ExpertTypes>& types = request.low_types[index++];
+      if (!names.is_none()) types = expert_types_from(names);
     }
   }
 }
@@ -157,6 +177,8 @@ PackRequest request_from(const PackSource& source, const py::dict& values, Array
       request.format = value.cast<bool>() ? PackFormat::kStock : PackFormat::kContainer;
     } else if (key == "experts") {
       set_expert_types(source, value, request);
+    } else if (key == "low_copies" && !value.is_none()) {
+      set_low_types(source, value, request);
     } else if (key == "dense") {
       for (const auto& [name, type] : value.cast<std::map<std::string, std::string>>()) {
         request.dense_types.emplace(name, type_from(type));
@@ -212,6 +234,9 @@ py::dict dict_of(const PackResult& result) {
   dict["output_bytes"] = result.output_bytes;
   dict["expert_weights"] = result.expert_weights;
   dict["expert_bytes"] = result.expert_bytes;
+  dict["low_copies"] = result.num_low_copies;
+  dict["low_copy_weights"] = result.low_copy_weights;
+  dict["low_copy_bytes"] = result.low_copy_bytes;
   dict["dense_weights"] = result.dense_weights;
   dict["dense_bytes"] = result.dense_bytes;
   dict["losses"] = losses;

@@ -85,6 +85,8 @@ EngineOptions options_from(const py::dict& values) {
       options.verify = value.cast<bool>();
     } else if (key == "lossy_routing") {
       if (!value.is_none()) options.lossy_routing = value.cast<double>();
+    } else if (key == "lossy_low_copy") {
+      if (!value.is_none()) options.lossy_low_copy = value.cast<double>();
     } else if (key == "trace") {
       options.trace = value.cast<bool>();
     } else {
@@ -135,6 +137,17 @@ py::object object_of(const CacheRoutingStats& stats) {
   return dict;
 }
 
+py::object object_of(const LowCopyStats& stats) {
+  if (stats.threshold == 1) return py::none();
+  py::dict dict;
+  dict["threshold"] = stats.threshold;
+  dict["share"] = stats.low_share();
+  dict["choices"] = stats.choices;
+  dict["low_choices"] = stats.low_choices;
+  dict["bytes_saved"] = stats.bytes_saved;
+  return dict;
+}
+
 py::dict dict_of(const EngineStats& stats) {
   py::dict dict;
   dict["steps"] = stats.steps;
@@ -162,6 +175,7 @@ py::dict dict_of(const EngineStats& stats) {
   dict["resident_bytes"] = stats.resident_bytes;
   dict["peak_resident_bytes"] = stats.peak_resident_bytes;
   dict["lossy_routing"] = object_of(stats.cache_routing);
+  dict["lossy_low_copy"] = object_of(stats.low_copies);
   py::list layers;
   for (const LayerStats& layer : stats.layers) {
     layers.append(py::make_tuple(layer.demands, layer.hits));

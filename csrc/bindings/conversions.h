@@ -15,8 +15,8 @@ uint32_t count_from(const pybind11::handle& value, const std::string& key);
 
 // Keys: memory (see read_memory), threads, context, batch, kv_type, mode, eviction, preload,
 // predictor, look_ahead, cache_folder, io, governor ("auto", "on" or "off"), lossy_routing (None or
-// the agreement), verify, trace, reserved_bytes, system_root (tests). Errors: kArgument naming the
-// key that is wrong.
+// the agreement), lossy_low_copy (None or the threshold), verify, trace, reserved_bytes,
+// system_root (tests). Errors: kArgument naming the key that is wrong.
 EngineOptions options_from(const pybind11::dict& values);
 
 // Sets memory and memory_bytes from "auto", "min" or bytes. Errors: kArgument.
@@ -26,5 +26,7 @@ pybind11::dict dict_of(const MemoryPlan& plan);
 pybind11::dict dict_of(const EngineStats& stats);
 // None where routers decide.
 pybind11::object object_of(const CacheRoutingStats& stats);
+// None where experts are used as they are.
+pybind11::object object_of(const LowCopyStats& stats);
 
 }  // namespace edgemoe

@@ -134,6 +134,10 @@ class Divider {
 PackSums empty_sums(const PackSource& source, const PackedTensors& packed) {
   PackSums sums;
   sums.expert_checksums.resize(size_t{source.num_layers()} * source.num_experts());
+  if (std::any_of(packed.units.begin(), packed.units.end(),
+                  [](const PackUnit& unit) { return unit.low_copy; })) {
+    sums.low_checksums.resize(sums.expert_checksums.size());
+  }
   sums.dense_checksums.resize(source.dense().size());
   std::set<QuantType> types;
   for (const PackedTensor& tensor : packed.tensors) {
@@ -161,6 +165,11 @@ void set_sums(OutputShard& first, const PackSums& sums) {
   }
   first.header.set(container::kExpertChecksums,
                    gguf_value(std::span<const uint64_t>(sums.expert_checksums)));
+  if (!sums.low_checksums.empty()) {
+    first.header.set(container::kLowVersion, gguf_value(kLowCopyVersion));
+    first.header.set(container::kLowChecksums,
+                     gguf_value(std::span<const uint64_t>(sums.low_checksums)));
+  }
   first.header.set(container::kDenseChecksums,
                    gguf_value(std::span<const uint64_t>(sums.dense_checksums)));
   first.header.set(container::kLossTypes, gguf_value(std::span<const std::string>(types)));

@@ -29,6 +29,7 @@ struct OutputShard {
 // What is known when all units are done.
 struct PackSums {
   std::vector<uint64_t> expert_checksums;  // [num_layers * num_experts]
+  std::vector<uint64_t> low_checksums;     // likewise; empty: no low copies
   std::vector<uint64_t> dense_checksums;
   std::vector<PackLoss> losses;
 };

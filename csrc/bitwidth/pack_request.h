@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -40,11 +41,15 @@ struct PackImportance {
   std::map<std::string, std::span<const float>, std::less<>> tensors;
 };
 
+using ExpertTypes = std::array<QuantType, kNumExpertMatrices>;  // gate, up, down
+
 struct PackRequest {
   std::string output;
   PackFormat format = PackFormat::kContainer;
-  // By layer, then expert: gate, up, down. Layers without experts are not looked at.
-  std::vector<std::array<QuantType, kNumExpertMatrices>> expert_types;
+  // By layer, then expert. Layers without experts are not looked at.
+  std::vector<ExpertTypes> expert_types;
+  // Likewise of low copies, in containers; nothing for experts without one. Empty: there are none.
+  std::vector<std::optional<ExpertTypes>> low_types;
   std::map<std::string, QuantType, std::less<>> dense_types;  // others keep the source's
   PackImportance importance;
   // Values that are set in the metadata, as gguf_value() makes them.
@@ -78,6 +83,9 @@ struct PackResult {
   uint64_t output_bytes = 0;
   uint64_t expert_weights = 0;
   uint64_t expert_bytes = 0;  // without padding
+  uint64_t num_low_copies = 0;
+  uint64_t low_copy_weights = 0;
+  uint64_t low_copy_bytes = 0;
   uint64_t dense_weights = 0;
   uint64_t dense_bytes = 0;
   std::vector<PackLoss> losses;  // by type, in the order of the list of types

@@ -67,6 +67,7 @@ void PackSource::sort_tensor(const TensorInfo& tensor) {
   // Experts of blocks that take no part in generation are copied like any other tensor.
   const bool is_expert = meaning && meaning->expert_matrix && meaning->layer < num_layers_;
   if (!is_expert) return add_dense(tensor);
+  if (meaning->is_low_copy) return;  // the output gets its own, from the experts
   if (meaning->is_scale) {
     if (!meaning->fused_gate_up) return add_dense(tensor);
     for (const ExpertMatrix half : {ExpertMatrix::kGate, ExpertMatrix::kUp}) {

@@ -1,5 +1,6 @@
 // A model that is to be packed: its expert matrices and its other tensors, wherever the file keeps
-// them (stacked, fused, one tensor per expert, in shards, or packed already). No data is read.
+// them (stacked, fused, one tensor per expert, in shards, or packed already). Low copies of a
+// packed model are left behind. No data is read.
 #pragma once
 
 #include <array>

@@ -28,6 +28,10 @@ class Builder {
       fail("types for " + std::to_string(request.expert_types.size()) + " experts; the model has " +
            std::to_string(num_experts));
     }
+    const size_t num_low = request.low_types.size();
+    if (num_low != 0 && (num_low != num_experts || request.format == PackFormat::kStock)) {
+      fail("low copies are for the packed container, with types for each expert or none");
+    }
     check_numbers(request.importance.expert_input, "expert inputs");
     check_numbers(request.importance.expert_hidden, "expert hidden states");
   }
@@ -39,7 +43,7 @@ class Builder {
       if (request_.format == PackFormat::kStock) {
         add_stacks(layer);
       } else {
-        for (uint32_t e = 0; e < source_.num_experts(); ++e) add_expert(layer, e);
+        for (uint32_t e = 0; e < source_.num_experts(); ++e) add_copies(layer, e);
       }
     }
     check_dense_names();
@@ -68,16 +72,25 @@ class Builder {
     out_.units.push_back({out_.tensors.size() - 1, 1, -1});
   }
 
-  void add_expert(uint32_t layer, uint32_t expert) {
-    PackUnit unit{out_.tensors.size(), 0, int64_t{layer} * source_.num_experts() + expert};
+  void add_copies(uint32_t layer, uint32_t expert) {
+    const size_t index = size_t{layer} * source_.num_experts() + expert;
+    add_expert(layer, expert, request_.expert_types[index], false);
+    if (request_.low_types.empty() || !request_.low_types[index]) return;
+    add_expert(layer, expert, *request_.low_types[index], true);
+  }
+
+  void add_expert(uint32_t layer, uint32_t expert, const ExpertTypes& types, bool low_copy) {
+    PackUnit unit{out_.tensors.size(), 0, int64_t{layer} * source_.num_experts() + expert,
+                  low_copy};
     for (const ExpertMatrix matrix : kMatrices) {
       const ExpertSource& from = source_.expert(layer, expert, matrix);
       if (from.tensor == nullptr) continue;
       PackedTensor tensor;
-      tensor.name = expert_name(layer, matrix, expert);
+      tensor.name =
+          low_copy ? low_copy_name(layer, matrix, expert) : expert_name(layer, matrix, expert);
       tensor.shape = {from.columns(), from.rows};
       tensor.source_type = from.type();
-      tensor.type = type_of(layer, expert, matrix);
+      tensor.type = types[static_cast<size_t>(matrix)];
       tensor.rows = from.rows;
       tensor.pieces = {{from.tensor->shard, from.offset, from.rows}};
       tensor.ungroup = source_.is_packed();

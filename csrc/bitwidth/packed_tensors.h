@@ -44,11 +44,12 @@ struct PackedTensor {
   bool keeps_type() const noexcept { return type == source_type; }
 };
 
-// Tensors that are finished together: one tensor, or the matrices of one expert.
+// Tensors that are finished together: one tensor, or the matrices of one expert or low copy.
 struct PackUnit {
   size_t first_tensor = 0;
   size_t num_tensors = 1;
-  int64_t expert = -1;  // layer * num_experts + expert; -1: no expert of the container
+  int64_t expert = -1;    // layer * num_experts + expert; -1: no expert of the container
+  bool low_copy = false;  // of that expert
 };
 
 struct PackedTensors {

@@ -334,7 +334,8 @@ class Packer {
     for (const UnitRecord& record : journal.records()) {
       const PackUnit& unit = packed_.units[record.unit];
       if (unit.expert >= 0) {
-        sums.expert_checksums[static_cast<size_t>(unit.expert)] = record.hash;
+        auto& checksums = unit.low_copy ? sums.low_checksums : sums.expert_checksums;
+        checksums[static_cast<size_t>(unit.expert)] = record.hash;
       } else if (record.unit < sums.dense_checksums.size()) {
         sums.dense_checksums[record.unit] = record.hash;
       }
@@ -363,13 +364,24 @@ class Packer {
       result_.paths.push_back(shard.path);
       result_.output_bytes += shard.header.file_bytes();
     }
-    const size_t num_dense = source_.dense().size();
-    for (size_t i = 0; i < packed_.tensors.size(); ++i) {
-      const PackedTensor& tensor = packed_.tensors[i];
-      (i < num_dense ? result_.dense_weights : result_.expert_weights) += tensor.weights();
-      (i < num_dense ? result_.dense_bytes : result_.expert_bytes) += tensor.bytes();
+    for (const PackUnit& unit : packed_.units) {
+      result_.num_low_copies += unit.low_copy;
+      for (size_t i = 0; i < unit.num_tensors; ++i) count_size(unit, unit.first_tensor + i);
     }
     result_.losses = sums.losses;
+  }
+
+  void count_size(const PackUnit& unit, size_t index) {
+    const PackedTensor& tensor = packed_.tensors[index];
+    const bool is_dense = index < source_.dense().size();
+    uint64_t& weights = unit.low_copy ? result_.low_copy_weights
+                        : is_dense    ? result_.dense_weights
+                                      : result_.expert_weights;
+    uint64_t& bytes = unit.low_copy ? result_.low_copy_bytes
+                      : is_dense    ? result_.dense_bytes
+                                    : result_.expert_bytes;
+    weights += tensor.weights();
+    bytes += tensor.bytes();
   }
 
   const PackSource& source_;

@@ -167,6 +167,17 @@ CacheRoutingStats difference(const CacheRoutingStats& start,
   return result;
 }
 
+LowCopyStats difference(const LowCopyStats& start, const LowCopyStats& end) noexcept {
+  LowCopyStats result;
+  result.threshold = end.threshold;
+  result.choices = end.choices - start.choices;
+  result.low_choices = end.low_choices - start.low_choices;
+  result.weight = end.weight - start.weight;
+  result.low_weight = end.low_weight - start.low_weight;
+  result.bytes_saved = end.bytes_saved - start.bytes_saved;
+  return result;
+}
+
 void check_tokens_fit(const BenchmarkOptions& options, uint32_t context) {
   if (options.num_tokens != 0 && uint64_t{options.depth} + options.num_tokens <= context) return;
   throw Error(ErrorCode::kArgument, "a benchmark takes 1 to " + std::to_string(context) +
@@ -249,6 +260,7 @@ BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
       static_cast<double>(after.busy_ns - start.busy_ns) * 1e-9 / tokens;
   result.read_ahead = read_ahead_result(before, end, tokens);
   result.cache_routing = difference(before.cache_routing, end.cache_routing);
+  result.low_copies = difference(before.low_copies, end.low_copies);
   MachineBandwidth measured = bandwidth;
   if (memory.front() > 0) measured.memory = spread_of(memory).median;
   result.limit = token_limits(engine, file, options, measured, result.bytes_read_per_token);

@@ -41,6 +41,7 @@ struct BenchmarkResult {
   double busy_seconds_per_token = 0;  // with reads under way, until their end was noticed
   ReadAheadResult read_ahead;
   CacheRoutingStats cache_routing;  // of the measured tokens; target 1: routers decided
+  LowCopyStats low_copies;          // likewise; threshold 1: none were used
   TokenLimits limit;
   double of_limit = 0;  // median / the least limit
 };

@@ -46,6 +46,9 @@ ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const Fil
       layer.experts[i].scales.resize(scales->columns() * scales->rows());
       files[scales->shard].read_exact(scales->offset,
                                       std::as_writable_bytes(std::span(layer.experts[i].scales)));
+      for (ExpertTensor& low : layer.low_copies) {
+        if (low.matrix == layer.experts[i].matrix) low.scales = layer.experts[i].scales;
+      }
     }
   }
   return filled;
@@ -56,18 +59,21 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   if (!file.spec().is_moe()) return nullptr;
   uint64_t alignment = 1;
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
-  ExpertLayout layout =
-      expert_layout(file.spec(), with_expert_scales(file.tensors(), files), alignment);
+  ExpertLayout layout = expert_layout(file.spec(), with_expert_scales(file.tensors(), files),
+                                      alignment, options.lossy_low_copy < 1);
   ExpertStoreOptions store;
   const uint64_t pool_bytes = plan.expert_pool_bytes;
   store.most_pool_bytes = plan.most_pool_bytes;
   store.eviction = options.eviction;
   store.preload = preload_of(options.mode, options.preload);
-  // What would be read ahead is what lossy routing would do without.
-  store.auto_in_decode = options.lossy_routing == 1;
+  // What would be read ahead is what lossy options would do without.
+  store.auto_in_decode = options.lossy_routing == 1 && options.lossy_low_copy == 1;
   store.keep = rules_of(options.mode).keeps;
   store.num_used = file.spec().router.num_used;
-  if (options.verify) store.checksums = file.packed()->expert_checksums;
+  if (options.verify) {
+    store.checksums = file.packed()->expert_checksums;
+    store.low_checksums = file.packed()->low_checksums;
+  }
   // Measuring takes memory that the pool has not touched yet; a small pool is not worth it.
   constexpr uint64_t kWorthMeasuring = 256 * kMiB;
   const bool streams = pool_bytes < layout.total_slot_bytes();
@@ -150,9 +156,13 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
     cache_routing.emplace(options.lossy_routing, model_file.spec().router, store->cache(),
                           store->layout());
     model.cache_routing = &*cache_routing;
-    // The use of experts that is learned is not what the model's routers chose.
-    keeps_learned = false;
   }
+  if (options.lossy_low_copy < 1 && store) {
+    low_copies.emplace(options.lossy_low_copy, store->cache(), store->layout());
+    model.low_copies = &*low_copies;
+  }
+  // The use of experts that is learned is not that of the model as it is.
+  if (cache_routing || low_copies) keeps_learned = false;
 }
 
 Engine::Impl::~Impl() {
@@ -218,17 +228,36 @@ void Engine::Impl::start_warm_up() {
 
 namespace {
 
+void check_keeps_experts(const EngineOptions& options, const std::string& option) {
+  if (rules_of(options.mode).keeps) return;
+  throw Error(ErrorCode::kArgument, "mode " + std::string(rules_of(options.mode).name) +
+                                        " keeps no experts that " + option +
+                                        " could prefer; use mode stream");
+}
+
+void check_low_copy(const EngineOptions& options, const ModelFile& file) {
+  const double threshold = options.lossy_low_copy;
+  if (!(threshold >= 0 && threshold <= 1)) {
+    throw Error(ErrorCode::kArgument,
+                "lossy_low_copy is a share of the routing weight: 0 to 1, where 1 is exact");
+  }
+  if (threshold == 1) return;
+  if (!file.has_low_copies()) {
+    throw Error(ErrorCode::kArgument,
+                file.gguf().paths()[0] +
+                    ": has no low copies of experts for lossy_low_copy; pack the model with "
+                    "edgemoe pack --low-copy TYPE, or leave the option out");
+  }
+  check_keeps_experts(options, "lossy_low_copy");
+}
+
 void check_lossy_routing(const EngineOptions& options) {
   const double target = options.lossy_routing;
   if (!(target >= CacheRouting::kLeastAgreement && target <= 1)) {
     throw Error(ErrorCode::kArgument,
                 "lossy_routing is the share of the routing weight that is kept: 0.5 to 1");
   }
-  if (target < 1 && !rules_of(options.mode).keeps) {
-    throw Error(ErrorCode::kArgument,
-                "mode " + std::string(rules_of(options.mode).name) +
-                    " keeps no experts that lossy_routing could prefer; use mode stream");
-  }
+  if (target < 1) check_keeps_experts(options, "lossy_routing");
 }
 
 }  // namespace
@@ -245,6 +274,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
   }
   preload_of(options.mode, options.preload);
   check_lossy_routing(options);
+  check_low_copy(options, file);
   const MemoryPlan plan = file.plan(options);
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
@@ -351,9 +381,10 @@ RouterRecall::Counts Engine::router_recall() const {
 
 void Engine::set_routing(RouteScript script) {
   const auto lock = impl_->lock();
-  if (impl_->cache_routing) {
+  if (impl_->cache_routing || impl_->low_copies) {
+    const std::string option = impl_->cache_routing ? "lossy_routing" : "lossy_low_copy";
     throw Error(ErrorCode::kArgument,
-                "recorded routing has no scores, which lossy_routing needs; use one or the other");
+                "recorded routing has no scores, which " + option + " needs; use one or the other");
   }
   impl_->model.script = &impl_->script.emplace(std::move(script));
 }
@@ -378,6 +409,7 @@ EngineStats Engine::stats() const {
     }
   }
   if (impl_->cache_routing) stats.cache_routing = impl_->cache_routing->stats();
+  if (impl_->low_copies) stats.low_copies = impl_->low_copies->stats();
   stats.pool_shrinks = impl_->governor.shrinks();
   stats.pool_grows = impl_->governor.grows();
   stats.steps = impl_->steps;

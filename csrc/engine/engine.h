@@ -15,6 +15,7 @@
 #include "experts/expert_store.h"
 #include "model/cache_routing.h"
 #include "model/expert_observer.h"
+#include "model/low_copies.h"
 #include "model/route_script.h"
 #include "model/router_recall.h"
 
@@ -27,6 +28,7 @@ struct EngineStats {
   ReadAheadStats read_ahead;
   ReadStats reads;
   CacheRoutingStats cache_routing;  // nothing without EngineOptions::lossy_routing
+  LowCopyStats low_copies;          // nothing without EngineOptions::lossy_low_copy
   std::vector<LayerStats> layers;   // empty for a dense model
   uint64_t steps = 0;
   uint64_t tokens = 0;             // rows evaluated
@@ -83,7 +85,7 @@ class Engine {
   RouterRecall::Counts router_recall() const;
 
   // For benchmarks: from now on the script chooses the experts, not the router. Errors: kArgument
-  // with EngineOptions::lossy_routing, which needs the router's scores.
+  // with EngineOptions::lossy_routing or lossy_low_copy, which need the router's scores.
   void set_routing(RouteScript script);
   // The step of the script that the session's position 0 takes; nothing without a script.
   void start_routing_at(uint64_t step);

@@ -52,6 +52,7 @@ struct Engine::Impl {
   std::optional<RouterRecall> recall;
   std::optional<RouteScript> script;
   std::optional<CacheRouting> cache_routing;
+  std::optional<LowCopies> low_copies;
   Model model;
 
   std::vector<StepRow> rows;  // of the running step

@@ -23,6 +23,7 @@ namespace {
 constexpr uint64_t kSlackBytes = 24 * kMiB;
 constexpr uint64_t kThreadBytes = 256 * kKiB;  // touched stack, per thread
 constexpr uint64_t kReaderBytes = 8 * kMiB;    // I/O threads, rings, bounce buffers
+constexpr uint64_t kLowCopyBytes = 1 * kKiB;   // what is noted of a low copy, of its place and use
 constexpr uint64_t kTraceCopies = 3;           // the trace, what was taken from it, in Python
 constexpr uint64_t kLogitCopies = 4;           // in C++, Python and the sampler's candidates
 
@@ -61,7 +62,11 @@ class Planner {
     plan_.predictor = choice.predictor;
     plan_.learned_bytes = Popularity::bytes(size_t{spec.num_layers} * spec.router.num_experts) +
                           (choice.learned ? LearnedRouting::bytes(*choice.learned) : 0);
-    const ExpertLayout layout = expert_layout(spec, tensors, planned_alignment(gguf, options));
+    const ExpertLayout layout =
+        expert_layout(spec, tensors, planned_alignment(gguf, options), options.lossy_low_copy < 1);
+    if (layout.has_low_copies()) {
+      plan_.learned_bytes += uint64_t{spec.num_layers} * spec.router.num_experts * kLowCopyBytes;
+    }
     const auto bounds = [&](Mode mode) {
       return pool_bounds(mode, layout, spec.router.num_used, options.look_ahead);
     };
@@ -187,10 +192,19 @@ MemoryPlan ModelFile::plan(const EngineOptions& options) const {
   return Planner(gguf_, spec_, tensors_, options).plan();
 }
 
-ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment) {
+ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment,
+                           bool low_copies) {
   std::vector<std::vector<ExpertTensor>> experts;
-  for (const LayerTensors& layer : tensors.layers) experts.push_back(layer.experts);
-  return ExpertLayout(experts, spec.router.num_experts, alignment, tensors.experts_regrouped);
+  std::vector<std::vector<ExpertTensor>> copies;
+  bool any_copies = false;
+  for (const LayerTensors& layer : tensors.layers) {
+    experts.push_back(layer.experts);
+    copies.push_back(layer.low_copies);
+    any_copies = any_copies || !layer.low_copies.empty();
+  }
+  if (!low_copies || !any_copies) copies.clear();
+  return ExpertLayout(experts, spec.router.num_experts, alignment, tensors.experts_regrouped,
+                      copies);
 }
 
 }  // namespace edgemoe

@@ -14,7 +14,9 @@
 
 namespace edgemoe {
 
-ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment);
+// With `low_copies` those that the file has are numbered too.
+ExpertLayout expert_layout(const ModelSpec& spec, const ModelTensors& tensors, uint64_t alignment,
+                           bool low_copies = false);
 
 // The context that the options ask for, without regard to memory.
 uint32_t wanted_context(const ModelSpec& spec, const EngineOptions& options) noexcept;
@@ -32,6 +34,7 @@ class ModelFile {
   const ModelSpec& spec() const noexcept { return spec_; }
   const ModelTensors& tensors() const noexcept { return tensors_; }
   const std::optional<PackedContainer>& packed() const noexcept { return packed_; }
+  bool has_low_copies() const noexcept { return packed_ && !packed_->low_checksums.empty(); }
 
   // The plan that loading with these options would follow. Never throws kBudget: a plan with
   // budget_bytes < least_bytes says that it does not fit.

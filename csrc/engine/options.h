@@ -51,6 +51,9 @@ struct EngineOptions {
   // Lossy: the agreement that cache-aware routing of decoded tokens keeps; 1: routers decide. Then
   // PreloadPolicy::kAuto reads nothing ahead in decode.
   double lossy_routing = 1.0;
+  // Lossy: on a miss while decoding, an expert's low copy serves where those ranked before it have
+  // more than this share of the token's routing weight; 1: never. As above for reading ahead.
+  double lossy_low_copy = 1.0;
   bool trace = false;  // record the events of a step; see Engine::take_trace
 };
 

@@ -19,13 +19,14 @@ constexpr double kFreeByteCost = 3;
 }  // namespace
 
 ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes,
-                         EvictionPolicy policy)
+                         EvictionPolicy policy, bool low_copies)
     : num_experts_(num_experts),
+      numbers_per_layer_(low_copies ? 2 * num_experts : num_experts),
       pool_bytes_(pool_bytes),
       policy_(policy),
-      entries_(size_t{num_layers} * num_experts),
+      entries_(size_t{num_layers} * numbers_per_layer_),
       histories_(entries_.size()),
-      popularity_(entries_.size()),
+      popularity_(size_t{num_layers} * num_experts),
       worths_(entries_.size()),
       urgencies_(num_layers) {
   set_current_layer(0);
@@ -50,10 +51,17 @@ const ExpertHistory& ExpertCache::history(ExpertId id) const noexcept {
   return histories_[index_of(id)];
 }
 
-void ExpertCache::update_worth(size_t expert) noexcept {
-  ExpertHistory& history = histories_[expert];
-  history.popularity = popularity_[expert];
-  worths_[expert] = expert_worth(policy_, history, step_begin_);
+void ExpertCache::update_worth(ExpertId id) noexcept {
+  const size_t index = index_of(id);
+  ExpertHistory& history = histories_[index];
+  history.popularity = popularity_[popularity_index(id)];
+  worths_[index] = expert_worth(policy_, history, step_begin_);
+}
+
+void ExpertCache::update_worths() noexcept {
+  for (uint32_t layer = 0; layer < urgencies_.size(); ++layer) {
+    for (uint32_t number = 0; number < numbers_per_layer_; ++number) update_worth({layer, number});
+  }
 }
 
 double ExpertCache::value_of(const Slot& slot) const noexcept {
@@ -187,7 +195,7 @@ std::optional<uint64_t> ExpertCache::reserve(ExpertId id, uint64_t bytes) {
   reserved.pins = 1;
   reserved.slot_offset = slots_[run->first].offset;
   histories_[index_of(id)].loaded = tick_;
-  update_worth(index_of(id));
+  update_worth(id);
   return reserved.slot_offset;
 }
 
@@ -356,7 +364,7 @@ void ExpertCache::clear_protection(uint32_t layer) noexcept {
 void ExpertCache::begin_step() noexcept {
   step_begin_ = tick_;
   popularity_.begin_step();
-  for (size_t expert = 0; expert < worths_.size(); ++expert) update_worth(expert);
+  update_worths();
   costs_valid_ = false;
 }
 
@@ -372,16 +380,16 @@ void ExpertCache::set_current_layer(uint32_t layer) noexcept {
 
 void ExpertCache::record_use(ExpertId id, double share) noexcept {
   const size_t index = index_of(id);
-  popularity_.record_use(index, static_cast<float>(share));
+  popularity_.record_use(popularity_index(id), static_cast<float>(share));
   ++histories_[index].uses;
   histories_[index].last_use = ++tick_;
-  update_worth(index);
+  update_worth(id);
   costs_valid_ = false;
 }
 
 bool ExpertCache::load_popularity(std::span<const std::byte> saved) {
   if (!popularity_.load(saved)) return false;
-  for (size_t expert = 0; expert < worths_.size(); ++expert) update_worth(expert);
+  update_worths();
   costs_valid_ = false;
   return true;
 }

@@ -10,6 +10,9 @@
 //     differ in size, values are not weighed by bytes: that was measured to read no fewer.
 //   - Any expert of at most half the pool finds room while no slot is pinned or loading.
 //   - A protected expert goes only when no run of unprotected ones is large enough.
+//   - Low copies have entries of their own. An expert and its low copy are equally popular: what
+//     counts is how often the expert is asked for, and the smaller one holds its place more
+//     cheaply.
 //   - The pool may be resized. It shrinks at its end: experts that lay there move to the places of
 //     less valuable ones. Pinned and loading ones stay until the next resize after their release;
 //     nothing new gets a slot behind the end.
@@ -35,8 +38,9 @@ struct SlotMove {
 
 class ExpertCache {
  public:
-  ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes,
-              EvictionPolicy policy);
+  // `low_copies`: numbers from num_experts on are low copies (ExpertLayout).
+  ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t pool_bytes, EvictionPolicy policy,
+              bool low_copies = false);
 
   enum class State : uint8_t { kAbsent, kLoading, kResident };
   State state(ExpertId id) const noexcept;
@@ -105,11 +109,17 @@ class ExpertCache {
     double value;
   };
   size_t index_of(ExpertId id) const noexcept {
-    return size_t{id.layer} * num_experts_ + id.expert;
+    return size_t{id.layer} * numbers_per_layer_ + id.expert;
+  }
+  // Of the expert that the number stands for, in popularity_.
+  size_t popularity_index(ExpertId id) const noexcept {
+    const uint32_t expert = id.expert < num_experts_ ? id.expert : id.expert - num_experts_;
+    return size_t{id.layer} * num_experts_ + expert;
   }
   Entry& entry(ExpertId id) noexcept { return entries_[index_of(id)]; }
   const Entry& entry(ExpertId id) const noexcept { return entries_[index_of(id)]; }
-  void update_worth(size_t expert) noexcept;
+  void update_worth(ExpertId id) noexcept;
+  void update_worths() noexcept;
   double value_of(const Slot& slot) const noexcept;
   double byte_cost(const Slot& slot) const noexcept;
   void price_slots(bool spare_protected) noexcept;
@@ -128,6 +138,7 @@ class ExpertCache {
   bool place_again(const Displaced& displaced, double value_per_byte) noexcept;
 
   uint32_t num_experts_;
+  uint32_t numbers_per_layer_;
   uint64_t pool_bytes_;
   EvictionPolicy policy_;
   uint64_t tick_ = 0;        // demands so far
@@ -136,7 +147,7 @@ class ExpertCache {
   uint64_t evictions_ = 0;
   size_t num_resident_ = 0;
   std::vector<Slot> slots_;  // tile the pool, sorted by offset; capacity reserved at the start
-  // By expert, layer-major.
+  // By layer, then number.
   std::vector<Entry> entries_;
   std::vector<ExpertHistory> histories_;
   Popularity popularity_;

@@ -1,4 +1,4 @@
-// The name of an expert.
+// The name of an expert, or of its low copy (ExpertLayout says which numbers those are).
 #pragma once
 
 #include <cstdint>

@@ -40,10 +40,12 @@ ExpertLoads::ExpertLoads(ExpertLayout expert_layout, std::span<const File> model
     : layout(std::move(expert_layout)),
       files(model_files),
       pool(map_pool(options.pool_bytes, options.most_pool_bytes)),
-      cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction),
+      cache(layout.num_layers(), layout.num_experts(), options.pool_bytes, options.eviction,
+            layout.has_low_copies()),
       keep(options.keep),
       checksums(options.checksums),
-      loads(size_t{layout.num_layers()} * layout.num_experts()),
+      low_checksums(options.low_checksums),
+      loads(size_t{layout.num_layers()} * layout.numbers_per_layer()),
       queue(std::move(reader)) {}
 
 // A layer that decodes and waits for an expert uses gate and up while down is on its way. Where the
@@ -70,7 +72,16 @@ bool ExpertLoads::lacks_down_only(ExpertId id) noexcept {
   return load.cut && load.reads_left == 1 && !load.down_arrived && load.error == 0;
 }
 
+void ExpertLoads::drop_low_copy(ExpertId id) noexcept {
+  const ExpertId low{id.layer, layout.low_copy_of(id.layer, layout.expert_of(id.expert))};
+  if (low == id || cache.state(low) != ExpertCache::State::kResident) return;
+  if (cache.pins(low) != 0) return;
+  cache.drop(low);
+  ++counted_evictions;  // nobody needed its place
+}
+
 bool ExpertLoads::start(ExpertId id, bool wanted) {
+  if (layout.has_low_copies()) drop_low_copy(id);
   const ExpertPlace& place = layout.place(id.layer, id.expert);
   const std::optional<uint64_t> slot = cache.reserve(id, place.slot_bytes);
   if (!slot) return false;
@@ -83,7 +94,8 @@ bool ExpertLoads::start(ExpertId id, bool wanted) {
   load.ahead = !wanted;
   load.regrouped = layout.is_regrouped();
   in_flight += place.slot_bytes;
-  const uint64_t tag = (uint64_t{id.layer} * layout.num_experts() + id.expert) * kTagsPerExpert;
+  const uint64_t tag =
+      (uint64_t{id.layer} * layout.numbers_per_layer() + id.expert) * kTagsPerExpert;
   std::byte* to = pool.data() + *slot;
   for (uint32_t i = 0; i < place.num_ranges; ++i) {
     const ExpertRange& range = place.ranges[i];
@@ -102,13 +114,15 @@ bool ExpertLoads::is_sound(ExpertId id) const noexcept {
     hash.add({slot + matrix.slot_offset,
               static_cast<size_t>(matrix.rows * row_bytes(matrix.type, matrix.columns))});
   }
-  return hash.value() == checksums[size_t{id.layer} * layout.num_experts() + id.expert];
+  const auto& sums = layout.is_low_copy(id.expert) ? low_checksums : checksums;
+  return hash.value() ==
+         sums[size_t{id.layer} * layout.num_experts() + layout.expert_of(id.expert)];
 }
 
 std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read) {
   const uint64_t index = read.tag / kTagsPerExpert;
-  const ExpertId id{static_cast<uint32_t>(index / layout.num_experts()),
-                    static_cast<uint32_t>(index % layout.num_experts())};
+  const ExpertId id{static_cast<uint32_t>(index / layout.numbers_per_layer()),
+                    static_cast<uint32_t>(index % layout.numbers_per_layer())};
   const uint32_t number = static_cast<uint32_t>(read.tag % kTagsPerExpert);
   ExpertLoad& load = load_of(id);
   if (read.error != 0 && load.error == 0) {
@@ -145,7 +159,7 @@ void ExpertLoads::release(ExpertId id) noexcept {
 }
 
 void ExpertLoads::drop_unused(uint32_t layer) noexcept {
-  for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+  for (uint32_t expert = 0; expert < layout.numbers_per_layer(); ++expert) {
     const ExpertId id{layer, expert};
     count_ahead(id, stats().wasted_bytes);
     if (cache.state(id) == ExpertCache::State::kResident) cache.drop(id);
@@ -171,7 +185,7 @@ void ExpertLoads::count_reads() noexcept {
 
 void ExpertLoads::count_evicted_ahead() noexcept {
   for (uint32_t layer = 0; layer < layout.num_layers(); ++layer) {
-    for (uint32_t expert = 0; expert < layout.num_experts(); ++expert) {
+    for (uint32_t expert = 0; expert < layout.numbers_per_layer(); ++expert) {
       const ExpertId id{layer, expert};
       if (cache.state(id) == ExpertCache::State::kAbsent) count_ahead(id, stats().wasted_bytes);
     }
@@ -181,16 +195,18 @@ void ExpertLoads::count_evicted_ahead() noexcept {
 void ExpertLoads::fail(ExpertId id, int error) {
   const ExpertLoad& load = load_of(id);
   const ExpertRange& range = layout.place(id.layer, id.expert).ranges[load.failed_range];
+  const uint32_t expert = layout.expert_of(id.expert);
+  const bool low_copy = layout.is_low_copy(id.expert);
   if (load.damaged) {
     throw Error(ErrorCode::kFormat,
-                describe(DamagedPart{files[range.shard].path(), "", id.layer, id.expert}) +
+                describe(DamagedPart{files[range.shard].path(), "", id.layer, expert, low_copy}) +
                     "; the model stays loaded");
   }
-  throw Error(ErrorCode::kIo, files[range.shard].path() + ": reading expert " +
-                                  std::to_string(id.expert) + " of layer " +
-                                  std::to_string(id.layer) + " at offset " +
-                                  std::to_string(range.offset) + " failed: " + errno_text(error) +
-                                  "; the model stays loaded, try again or check the device");
+  throw Error(ErrorCode::kIo,
+              files[range.shard].path() + ": reading " + (low_copy ? "the low copy of " : "") +
+                  "expert " + std::to_string(expert) + " of layer " + std::to_string(id.layer) +
+                  " at offset " + std::to_string(range.offset) + " failed: " + errno_text(error) +
+                  "; the model stays loaded, try again or check the device");
 }
 
 }  // namespace edgemoe

@@ -41,7 +41,8 @@ struct ExpertLoads {
   ExpertCache cache;
   bool keep;  // see ExpertStoreOptions
   std::span<const uint64_t> checksums;
-  std::vector<ExpertLoad> loads;  // layer-major
+  std::span<const uint64_t> low_checksums;
+  std::vector<ExpertLoad> loads;  // by layer, then number
   uint64_t in_flight = 0;         // bytes of slots with reads under way
   uint64_t ahead_in_flight = 0;   // of those, of experts that nobody has asked for
   Phase phase = Phase::kDecode;
@@ -51,7 +52,7 @@ struct ExpertLoads {
   ReadQueue queue;  // last: its destructor waits for reads into the pool
 
   ExpertLoad& load_of(ExpertId id) noexcept {
-    return loads[size_t{id.layer} * layout.num_experts() + id.expert];
+    return loads[size_t{id.layer} * layout.numbers_per_layer() + id.expert];
   }
   ExpertStats& stats() noexcept { return phases[static_cast<size_t>(phase)]; }
   uint64_t slot_bytes(ExpertId id) const noexcept {
@@ -61,9 +62,10 @@ struct ExpertLoads {
   bool lacks_down_only(ExpertId id) noexcept;
 
   // Reserves a slot for an absent expert and submits its reads, for a request (`wanted`) or ahead
-  // of one. False when there is no room.
+  // of one. False when there is no room. Its low copy, which is not used beside it, makes way.
   bool start(ExpertId id, bool wanted);
 
+  void drop_low_copy(ExpertId id) noexcept;
   bool should_cut(const ExpertPlace& place, bool wanted) const noexcept;
   // Submits the read of bytes [begin, end) of the file, which belong to the range.
   void submit(const ExpertRange& range, uint64_t begin, uint64_t end, std::byte* slot,

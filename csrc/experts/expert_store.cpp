@@ -53,6 +53,7 @@ struct ExpertStore::Impl : ExpertLoads {
     to_load.reserve(layout.num_experts());
     in_use.reserve(layout.num_experts());
     guesses.reserve(layout.num_experts());
+    asked_for.reserve(layout.num_experts());
   }
 
   ReadAhead ahead;
@@ -69,8 +70,9 @@ struct ExpertStore::Impl : ExpertLoads {
   // The living request.
   bool request_alive = false;
   uint32_t layer = 0;
-  std::vector<uint32_t> demanded;  // experts, by position
-  std::vector<uint32_t> ready;     // positions, pinned; handed out from ready_first on
+  std::vector<uint32_t> demanded;   // numbers, by position
+  std::vector<uint32_t> asked_for;  // the experts that they stand for
+  std::vector<uint32_t> ready;      // positions, pinned; handed out from ready_first on
   size_t ready_first = 0;
   std::vector<uint32_t> to_load;  // positions, from to_load_first on
   size_t to_load_first = 0;
@@ -81,6 +83,7 @@ struct ExpertStore::Impl : ExpertLoads {
     const ExpertId id{layer, wanted.expert};
     cache.record_use(id, static_cast<double>(wanted.share));
     demanded.push_back(wanted.expert);
+    asked_for.push_back(layout.expert_of(wanted.expert));
     ++stats().demands;
     ++layer_stats[layer].demands;
     if (cache.state(id) != ExpertCache::State::kAbsent) count_ahead(id, stats().useful_bytes);
@@ -250,6 +253,7 @@ struct ExpertStore::Impl : ExpertLoads {
     }
     if (!keep) drop_unused(layer);
     demanded.clear();
+    asked_for.clear();
     ready.clear();
     ready_first = 0;
     to_load.clear();
@@ -353,7 +357,7 @@ ExpertStore::Request ExpertStore::request(uint32_t layer, std::span<const Expert
   for (uint32_t position = 0; position < demands.size(); ++position) {
     store.demand(position, demands[position]);
   }
-  store.ahead.settle(layer, store.demanded);
+  store.ahead.settle(layer, store.asked_for);
   store.cache.clear_protection(layer);
   store.start_loads();
   return request;

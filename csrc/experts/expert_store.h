@@ -39,6 +39,7 @@ struct ExpertStoreOptions {
   // fast_hash of every expert's matrices, layer-major, compared with what a read brought before
   // anyone gets it; empty: nothing is compared. Borrowed.
   std::span<const uint64_t> checksums;
+  std::span<const uint64_t> low_checksums;  // likewise of low copies, where the layout has them
   // Bytes in flight from which the device gains no more; reading ahead stops there.
   uint64_t in_flight_bytes = 16u << 20;
 };
@@ -66,7 +67,7 @@ struct LayerStats {
 
 // What a layer asks for: an expert, and the share of the step's tokens that use it.
 struct ExpertDemand {
-  uint32_t expert = 0;
+  uint32_t expert = 0;  // or the number of its low copy (ExpertLayout)
   float share = 1.0f;
 };
 
@@ -135,8 +136,8 @@ class ExpertStore {
     Impl* store_;  // null after a move
   };
 
-  // The experts are distinct and in rising order, which is file order. Never waits. At most one
-  // request is alive.
+  // The experts are distinct and in file order, which is rising order; none is asked for together
+  // with its low copy. Never waits. At most one request is alive.
   Request request(uint32_t layer, std::span<const ExpertDemand> demands);
   void mark_regrouped(ExpertId id) noexcept;
 

@@ -8,6 +8,7 @@
 #include "experts/expert_store.h"
 #include "model/cache_routing.h"
 #include "model/look_ahead.h"
+#include "model/low_copies.h"
 #include "model/regrouper.h"
 #include "model/step.h"
 
@@ -24,6 +25,8 @@ struct ExpertSupply {
   bool whole_layers = false;
   // Changes the router's choice, and with it results; null: nobody does.
   CacheRouting* cache_routing = nullptr;
+  // Lets low copies of experts serve a step of one row; null: none do.
+  LowCopies* low_copies = nullptr;
 };
 
 // Routes the rows and asks for their experts; the routing stays in work.routed. From work.normed,

@@ -11,8 +11,12 @@ namespace edgemoe {
 namespace {
 
 ExpertSupply supply_of(const Model& model, Phase phase) {
-  return {*model.store, model.regrouper, model.look_ahead, model.whole_layers,
-          phase == Phase::kDecode ? model.cache_routing : nullptr};
+  ExpertSupply supply{*model.store, model.regrouper, model.look_ahead, model.whole_layers};
+  if (phase == Phase::kDecode) {
+    supply.cache_routing = model.cache_routing;
+    supply.low_copies = model.low_copies;
+  }
+  return supply;
 }
 
 void norm_rows(const Model& model, const float* weight, const float* bias, size_t num_rows) {

@@ -9,6 +9,7 @@
 #include "model/cache_routing.h"
 #include "model/embedding.h"
 #include "model/look_ahead.h"
+#include "model/low_copies.h"
 #include "model/regrouper.h"
 #include "model/step.h"
 
@@ -30,6 +31,7 @@ struct Model {
   EventTrace* trace = nullptr;            // null: nothing is recorded
   RouterRecall* recall = nullptr;         // likewise
   CacheRouting* cache_routing = nullptr;  // of decode; null: routers have their way
+  LowCopies* low_copies = nullptr;        // of decode; null: experts are used as they are
   ExpertObserver* observer = nullptr;     // null: nobody looks
 };
 

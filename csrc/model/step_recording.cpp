@@ -11,6 +11,19 @@ EventTrace::Capacity step_capacity(const ModelSpec& spec, size_t batch) noexcept
   return {batch * num_moe_layers * spec.router.num_used, spec.layers.size()};
 }
 
+namespace {
+
+// The number that the layer asks for to have the expert: its own, or that of its low copy.
+uint32_t demanded_number(const Workspace& work, uint32_t expert, const ExpertLayout& layout) {
+  if (!layout.has_low_copies()) return expert;
+  for (const ExpertDemand& demand : work.needed_experts) {
+    if (layout.expert_of(demand.expert) == expert) return demand.expert;
+  }
+  return expert;
+}
+
+}  // namespace
+
 void record_routing(const StepContext& step, uint32_t layer, const ExpertStore& store) noexcept {
   if (step.trace == nullptr) return;
   const Workspace& work = step.work;
@@ -23,12 +36,13 @@ void record_routing(const StepContext& step, uint32_t layer, const ExpertStore& 
     event.rank = static_cast<uint16_t>(i % used);
     event.expert = expert;
     event.weight = work.routed[i].weight;
-    const bool is_resident = store.cache().state({layer, expert}) == ExpertCache::State::kResident;
+    const uint32_t number = demanded_number(work, expert, store.layout());
+    const bool is_resident = store.cache().state({layer, number}) == ExpertCache::State::kResident;
     event.resident = is_resident ? 1 : 0;
     // All rows of the step share one read; the first of them has it in its event.
     const bool is_first = work.place_of_routed[i] == work.first_of_expert[expert];
     if (!is_resident && is_first) {
-      event.bytes_read = store.layout().place(layer, expert).weight_bytes;
+      event.bytes_read = store.layout().place(layer, number).weight_bytes;
     }
     step.trace->add_routing(event);
   }

@@ -1,6 +1,7 @@
 #include "weights/checksums.h"
 
 #include <algorithm>
+#include <span>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -21,11 +22,11 @@ struct Piece {
 };
 
 // The matrices of an expert in the order of their checksum.
-std::vector<Piece> pieces_of(const LayerTensors& layer, uint32_t expert) {
+std::vector<Piece> pieces_of(const std::vector<ExpertTensor>& tensors, uint32_t expert) {
   std::vector<Piece> pieces;
   for (const ExpertMatrix matrix : {ExpertMatrix::kGate, ExpertMatrix::kUp, ExpertMatrix::kDown}) {
-    for (const ExpertTensor& tensor : layer.experts) {
-      if (tensor.matrix != matrix) continue;
+    for (const ExpertTensor& tensor : tensors) {
+      if (tensor.matrix != matrix || tensor.offsets[expert] == 0) continue;
       pieces.push_back({tensor.shards[expert], tensor.offsets[expert],
                         tensor.rows * row_bytes(tensor.types[expert], tensor.columns)});
     }
@@ -51,6 +52,7 @@ class ChecksumReader {
     return hash.value();
   }
   uint64_t bytes() const noexcept { return bytes_; }
+  const std::string& path(uint32_t shard) const noexcept { return files_[shard].path(); }
 
  private:
   void add(const Piece& piece, FastHash& hash) {
@@ -79,9 +81,11 @@ void note_damage(ChecksumReport& report, DamagedPart part) {
 }  // namespace
 
 std::string describe(const DamagedPart& part) {
-  const std::string what = part.tensor.empty() ? "expert " + std::to_string(part.expert) +
-                                                     " of layer " + std::to_string(part.layer)
-                                               : "tensor '" + part.tensor + "'";
+  const std::string what = part.tensor.empty()
+                               ? std::string(part.low_copy ? "the low copy of " : "") + "expert " +
+                                     std::to_string(part.expert) + " of layer " +
+                                     std::to_string(part.layer)
+                               : "tensor '" + part.tensor + "'";
   return part.path + ": " + what +
          " does not have the bytes that were packed (its checksum differs); the file is damaged, "
          "fetch it or pack the model again";
@@ -97,6 +101,24 @@ uint64_t checksum_bytes(const GgufFile& file, const ModelTensors& tensors, Check
   return bytes;
 }
 
+namespace {
+
+// Of one layer: its experts, or (`low_copy`) those low copies that it has.
+void verify_experts(const std::vector<ExpertTensor>& tensors, std::span<const uint64_t> checksums,
+                    DamagedPart part, ChecksumReader& reader, ChecksumReport& report) {
+  if (tensors.empty()) return;
+  for (part.expert = 0; part.expert < checksums.size(); ++part.expert) {
+    const std::vector<Piece> pieces = pieces_of(tensors, part.expert);
+    if (pieces.empty()) continue;
+    ++(part.low_copy ? report.num_low_copies : report.num_experts);
+    if (reader.hash(pieces) == checksums[part.expert]) continue;
+    part.path = reader.path(pieces[0].shard);
+    note_damage(report, part);
+  }
+}
+
+}  // namespace
+
 ChecksumReport verify_checksums(const GgufFile& file, const ModelTensors& tensors,
                                 const PackedContainer& container, ChecksumScope scope,
                                 const ChecksumProgress& progress) {
@@ -107,19 +129,19 @@ ChecksumReport verify_checksums(const GgufFile& file, const ModelTensors& tensor
     if (holds_experts(tensor, num_layers)) continue;
     const uint64_t expected = container.dense_checksums.at(report.num_dense_tensors++);
     if (reader.hash({{tensor.shard, tensor.offset, tensor.bytes}}) == expected) continue;
-    note_damage(report, {file.paths()[tensor.shard], tensor.name, 0, 0});
+    note_damage(report, {file.paths()[tensor.shard], tensor.name, 0, 0, false});
   }
-  const auto num_experts =
-      static_cast<uint32_t>(container.expert_checksums.size() / std::max(1u, num_layers));
+  const size_t num_experts = container.expert_checksums.size() / std::max(1u, num_layers);
+  const auto of_layer = [&](const std::vector<uint64_t>& sums, uint32_t layer) {
+    return std::span(sums).subspan(sums.empty() ? 0 : layer * num_experts,
+                                   sums.empty() ? 0 : num_experts);
+  };
   for (uint32_t layer = 0; scope == ChecksumScope::kAll && layer < num_layers; ++layer) {
-    if (tensors.layers[layer].experts.empty()) continue;
-    for (uint32_t expert = 0; expert < num_experts; ++expert) {
-      const std::vector<Piece> pieces = pieces_of(tensors.layers[layer], expert);
-      const uint64_t expected = container.expert_checksums[size_t{layer} * num_experts + expert];
-      ++report.num_experts;
-      if (reader.hash(pieces) == expected) continue;
-      note_damage(report, {file.paths()[pieces[0].shard], "", layer, expert});
-    }
+    const LayerTensors& parts = tensors.layers[layer];
+    verify_experts(parts.experts, of_layer(container.expert_checksums, layer),
+                   {"", "", layer, 0, false}, reader, report);
+    verify_experts(parts.low_copies, of_layer(container.low_checksums, layer),
+                   {"", "", layer, 0, true}, reader, report);
   }
   report.bytes = reader.bytes();
   return report;

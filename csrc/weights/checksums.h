@@ -13,18 +13,20 @@
 
 namespace edgemoe {
 
-// An expert, or a dense tensor, whose bytes are not those that were packed.
+// An expert, its low copy, or a dense tensor, whose bytes are not those that were packed.
 struct DamagedPart {
   std::string path;
   std::string tensor;  // name of the dense tensor; empty for an expert
   uint32_t layer = 0;
   uint32_t expert = 0;
+  bool low_copy = false;  // of that expert
 };
 // One line: file, what is damaged, what to do.
 std::string describe(const DamagedPart& part);
 
 struct ChecksumReport {
   uint64_t num_experts = 0;
+  uint64_t num_low_copies = 0;
   uint64_t num_dense_tensors = 0;
   uint64_t bytes = 0;
   uint64_t num_damaged = 0;

@@ -59,30 +59,51 @@ void add_tensor(const ExpertTensor& tensor, uint32_t expert, uint64_t alignment,
                std::max(alignment, kLeastAlignment));
 }
 
+// Files list their tensors in any order; what is used first comes first.
+ExpertPlace place_of(const std::vector<ExpertTensor>& tensors, uint32_t expert,
+                     uint64_t alignment) {
+  ExpertPlace place;
+  for (const ExpertMatrix matrix : {ExpertMatrix::kGate, ExpertMatrix::kUp, ExpertMatrix::kDown}) {
+    for (const ExpertTensor& tensor : tensors) {
+      if (tensor.matrix == matrix) add_tensor(tensor, expert, alignment, place);
+    }
+  }
+  return place;
+}
+
+bool has_copy(const std::vector<ExpertTensor>& tensors, uint32_t expert) noexcept {
+  return !tensors.empty() && tensors.front().offsets[expert] != 0;
+}
+
 }  // namespace
 
 ExpertLayout::ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, uint32_t num_experts,
-                           uint64_t alignment, bool regrouped)
+                           uint64_t alignment, bool regrouped,
+                           std::span<const std::vector<ExpertTensor>> low_copies)
     : num_layers_(static_cast<uint32_t>(tensors.size())),
       num_experts_(num_experts),
+      numbers_per_layer_(low_copies.empty() ? num_experts : 2 * num_experts),
       alignment_(alignment),
       regrouped_(regrouped),
-      places_(tensors.size() * num_experts) {
+      places_(tensors.size() * numbers_per_layer_) {
   for (uint32_t layer = 0; layer < num_layers_; ++layer) {
+    ExpertPlace* const places = places_.data() + size_t{layer} * numbers_per_layer_;
     for (uint32_t expert = 0; expert < num_experts_; ++expert) {
-      ExpertPlace& place = places_[layer * num_experts_ + expert];
-      // Files list their tensors in any order; what is used first comes first.
-      for (const ExpertMatrix matrix :
-           {ExpertMatrix::kGate, ExpertMatrix::kUp, ExpertMatrix::kDown}) {
-        for (const ExpertTensor& tensor : tensors[layer]) {
-          if (tensor.matrix == matrix) add_tensor(tensor, expert, alignment_, place);
-        }
-      }
-      max_slot_bytes_ = std::max(max_slot_bytes_, place.slot_bytes);
-      total_slot_bytes_ += place.slot_bytes;
-      total_weight_bytes_ += place.weight_bytes;
+      places[expert] = place_of(tensors[layer], expert, alignment_);
+      max_slot_bytes_ = std::max(max_slot_bytes_, places[expert].slot_bytes);
+      total_slot_bytes_ += places[expert].slot_bytes;
+      total_weight_bytes_ += places[expert].weight_bytes;
+      if (low_copies.empty() || !has_copy(low_copies[layer], expert)) continue;
+      ExpertPlace& low = places[num_experts_ + expert];
+      low = place_of(low_copies[layer], expert, alignment_);
+      max_slot_bytes_ = std::max(max_slot_bytes_, low.slot_bytes);
     }
   }
+}
+
+uint32_t ExpertLayout::low_copy_of(uint32_t layer, uint32_t expert) const noexcept {
+  if (!has_low_copies() || place(layer, num_experts_ + expert).num_ranges == 0) return expert;
+  return num_experts_ + expert;
 }
 
 bool ExpertLayout::is_moe(uint32_t layer) const noexcept {

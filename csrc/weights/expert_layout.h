@@ -1,6 +1,9 @@
 // Where the experts lie: (layer, expert) -> ranges of the files, and how they are placed in a slot.
 // Pure bookkeeping; built once from the tensor directory.
 //
+// Within a layer experts go by number. Where low copies are used, that of expert E has the number
+// E + num_experts(), with a place of its own.
+//
 // An expert is up to three matrices (gate, up, down). A stock tensor [columns, rows, experts] gives
 // every expert one range; a fused gate_up tensor gives gate and up in one range; old files and
 // packed containers have one tensor per expert, each of its own type. Matrices that lie one after
@@ -62,31 +65,44 @@ class ExpertLayout {
  public:
   // tensors[layer] lists the expert tensors of that MoE layer (empty for a dense layer).
   // `alignment` is the direct-I/O alignment (1 for buffered access). `regrouped`: the file has the
-  // experts in the in-memory layout (quant/layout.h).
+  // experts in the in-memory layout (quant/layout.h). low_copies: as tensors, of the low copies
+  // that are to be used; an offset of 0: the expert has none.
   ExpertLayout(std::span<const std::vector<ExpertTensor>> tensors, uint32_t num_experts,
-               uint64_t alignment, bool regrouped = false);
+               uint64_t alignment, bool regrouped = false,
+               std::span<const std::vector<ExpertTensor>> low_copies = {});
 
-  uint32_t num_layers() const noexcept { return num_layers_; }  // dense layers included
-  uint32_t num_experts() const noexcept { return num_experts_; }
+  uint32_t num_layers() const noexcept { return num_layers_; }    // dense layers included
+  uint32_t num_experts() const noexcept { return num_experts_; }  // of a layer
+  uint32_t numbers_per_layer() const noexcept { return numbers_per_layer_; }  // low copies included
+  bool has_low_copies() const noexcept { return numbers_per_layer_ != num_experts_; }
+  bool is_low_copy(uint32_t number) const noexcept { return number >= num_experts_; }
+  // The expert that the number stands for, whichever copy it is.
+  uint32_t expert_of(uint32_t number) const noexcept {
+    return is_low_copy(number) ? number - num_experts_ : number;
+  }
+  // The number of the expert's low copy, or of the expert itself where it has none.
+  uint32_t low_copy_of(uint32_t layer, uint32_t expert) const noexcept;
   bool is_moe(uint32_t layer) const noexcept;
-  const ExpertPlace& place(uint32_t layer, uint32_t expert) const noexcept {
-    return places_[layer * num_experts_ + expert];
+  const ExpertPlace& place(uint32_t layer, uint32_t number) const noexcept {
+    return places_[layer * numbers_per_layer_ + number];
   }
   uint64_t alignment() const noexcept { return alignment_; }
   bool is_regrouped() const noexcept { return regrouped_; }  // as the file has it
   uint64_t max_slot_bytes() const noexcept { return max_slot_bytes_; }
-  uint64_t total_slot_bytes() const noexcept { return total_slot_bytes_; }  // all experts resident
+  // All experts resident: without low copies, which nobody reads then.
+  uint64_t total_slot_bytes() const noexcept { return total_slot_bytes_; }
   uint64_t total_weight_bytes() const noexcept { return total_weight_bytes_; }
 
  private:
   uint32_t num_layers_ = 0;
   uint32_t num_experts_ = 0;
+  uint32_t numbers_per_layer_ = 0;
   uint64_t alignment_ = 1;
   bool regrouped_ = false;
   uint64_t max_slot_bytes_ = 0;
   uint64_t total_slot_bytes_ = 0;
   uint64_t total_weight_bytes_ = 0;
-  std::vector<ExpertPlace> places_;
+  std::vector<ExpertPlace> places_;  // by layer, then number
 };
 
 }  // namespace edgemoe

@@ -36,11 +36,17 @@ class Binder {
     if (meaning->scope == TensorScope::kIgnored) return;
     if (meaning->role) return bind_dense(tensor, *meaning);
     if (meaning->is_scale) return bind_expert_scale(tensor, *meaning);
-    bind_expert(tensor, *meaning);
+    LayerTensors& layer = tensors_.layers[meaning->layer];
+    bind_expert(tensor, *meaning,
+                meaning->is_low_copy ? low_copy_entry(layer, *meaning->expert_matrix)
+                                     : expert_entry(layer, *meaning));
   }
 
   ModelTensors finish() {
-    for (const LayerTensors& layer : tensors_.layers) check_complete(layer);
+    for (const LayerTensors& layer : tensors_.layers) {
+      check_complete(layer);
+      check_low_copies(layer);
+    }
     return std::move(tensors_);
   }
 
@@ -74,6 +80,14 @@ class Binder {
     return layer.experts.back();
   }
 
+  static ExpertTensor& low_copy_entry(LayerTensors& layer, ExpertMatrix matrix) {
+    for (ExpertTensor& entry : layer.low_copies) {
+      if (entry.matrix == matrix) return entry;
+    }
+    layer.low_copies.emplace_back().matrix = matrix;
+    return layer.low_copies.back();
+  }
+
   void bind_expert_scale(const TensorInfo& tensor, const TensorMeaning& meaning) {
     LayerTensors& layer = tensors_.layers[meaning.layer];
     const size_t index = static_cast<size_t>(&expert_entry(layer, meaning) - layer.experts.data());
@@ -83,11 +97,10 @@ class Binder {
     layer.expert_scales[index] = &tensor;
   }
 
-  void bind_expert(const TensorInfo& tensor, const TensorMeaning& meaning) {
+  void bind_expert(const TensorInfo& tensor, const TensorMeaning& meaning, ExpertTensor& entry) {
     if (num_experts_ == 0) {
       fail(ErrorCode::kFormat, file_, tensor, "holds experts, but expert_count is 0");
     }
-    ExpertTensor& entry = expert_entry(tensors_.layers[meaning.layer], meaning);
     const uint32_t parts = entry.fused_gate_up ? 2 : 1;
     const uint64_t experts = meaning.expert ? 1 : num_experts_;
     if (tensor.shape[1] % parts != 0 || tensor.shape[1] > UINT32_MAX ||
@@ -137,6 +150,28 @@ class Binder {
                                             std::to_string(&layer - tensors_.layers.data()) +
                                             " lacks some of its experts; the file is incomplete");
       }
+    }
+  }
+
+  // A low copy has the matrices of its expert, in the same shapes.
+  void check_low_copies(const LayerTensors& layer) {
+    for (uint32_t expert = 0; !layer.low_copies.empty() && expert < num_experts_; ++expert) {
+      size_t found = 0;
+      size_t fitting = 0;
+      for (const ExpertTensor& low : layer.low_copies) {
+        if (low.offsets[expert] == 0) continue;
+        ++found;
+        for (const ExpertTensor& full : layer.experts) {
+          fitting += low.matrix == full.matrix && low.rows == full.rows &&
+                     low.columns == full.columns && !full.fused_gate_up;
+        }
+      }
+      if (found == 0 || (found == fitting && found == layer.experts.size())) continue;
+      throw Error(ErrorCode::kFormat, file_.paths()[0] + ": blk." +
+                                          std::to_string(&layer - tensors_.layers.data()) +
+                                          ": the low copy of expert " + std::to_string(expert) +
+                                          " does not have the matrices of its expert; the "
+                                          "file is incomplete");
     }
   }
 

@@ -105,6 +105,8 @@ struct LayerTensors {
   // Expert tensors of the layer; scales (per expert) are filled when the model is loaded.
   std::vector<ExpertTensor> experts;
   std::vector<const TensorInfo*> expert_scales;  // parallel to experts; null: none
+  // Matrices of the experts' low copies, of the same shapes; an offset of 0: the expert has none.
+  std::vector<ExpertTensor> low_copies;
   const BoundTensor& operator[](TensorRole role) const noexcept {
     return dense[static_cast<size_t>(role)];
   }

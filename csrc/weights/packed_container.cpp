@@ -39,6 +39,18 @@ std::vector<uint64_t> checksums(const Metadata& metadata, std::string_view key, 
   return *numbers;
 }
 
+// Errors: kFormat for low copies in a file whose metadata do not say what they are.
+void check_low_copies_are_named(const GgufFile& file, uint32_t num_layers) {
+  if (file.metadata().contains(container::kLowVersion)) return;
+  for (const TensorInfo& tensor : file.tensors()) {
+    if (!holds_experts(tensor, num_layers) || !meaning_of(tensor.name)->is_low_copy) continue;
+    throw Error(ErrorCode::kFormat, file.paths()[tensor.shard] + ": tensor '" + tensor.name +
+                                        "' is a low copy of an expert, but metadata '" +
+                                        std::string(container::kLowVersion) +
+                                        "' is missing; pack the model again");
+  }
+}
+
 // Experts that share a tensor have the layout of stock files.
 uint64_t count_dense(const GgufFile& file, uint32_t num_layers) {
   uint64_t count = 0;
@@ -67,9 +79,11 @@ bool holds_experts(const TensorInfo& tensor, uint32_t num_layers) {
 std::optional<PackedContainer> read_packed_container(const GgufFile& file, uint32_t num_layers,
                                                      uint32_t num_experts) {
   const Metadata& metadata = file.metadata();
+  check_low_copies_are_named(file, num_layers);
   if (!metadata.contains(container::kFormatVersion) &&
-      !metadata.contains(container::kLayoutVersion))
+      !metadata.contains(container::kLayoutVersion) && !metadata.contains(container::kLowVersion)) {
     return std::nullopt;
+  }
   check_version(metadata, container::kFormatVersion, kContainerFormat);
   check_version(metadata, container::kLayoutVersion, kContainerLayout);
   PackedContainer container;
@@ -77,6 +91,11 @@ std::optional<PackedContainer> read_packed_container(const GgufFile& file, uint3
       checksums(metadata, container::kDenseChecksums, count_dense(file, num_layers));
   container.expert_checksums =
       checksums(metadata, container::kExpertChecksums, uint64_t{num_layers} * num_experts);
+  if (metadata.contains(container::kLowVersion)) {
+    check_version(metadata, container::kLowVersion, kLowCopyVersion);
+    container.low_checksums =
+        checksums(metadata, container::kLowChecksums, uint64_t{num_layers} * num_experts);
+  }
   container.plan = metadata.get_string_or(container::kPlan, "");
   container.source = metadata.get_string_or(container::kSource, "");
   return container;

@@ -106,7 +106,7 @@ struct ExpertName {
   bool fused_gate_up;
 };
 
-// "<stem>_exps.weight", and "<stem>.E.weight" in old files.
+// "<stem>_exps.weight", and "<stem>.E.weight" in old files; "<stem>.E.low.weight" is a low copy.
 constexpr ExpertName kExpertNames[] = {
     {"ffn_gate_up", ExpertMatrix::kGate, true},
     {"ffn_gate", ExpertMatrix::kGate, false},
@@ -119,6 +119,7 @@ constexpr std::string_view kIgnoredSuffixes[] = {"attn_rot_embd", "rotary_emb.in
 
 constexpr std::string_view kScaleSuffix = ".scale";
 constexpr std::string_view kWeightSuffix = ".weight";
+constexpr std::string_view kLowCopySuffix = ".low";
 
 std::optional<TensorRole> find_role(std::span<const RoleName> names, std::string_view name) {
   for (const RoleName& entry : names) {
@@ -134,17 +135,19 @@ std::optional<uint32_t> parse_number(std::string_view digits) {
   return number;
 }
 
-// "ffn_up_exps" or "ffn_up.7", without the ".weight".
+// "ffn_up_exps", "ffn_up.7" or "ffn_up.7.low", without the ".weight".
 std::optional<TensorMeaning> expert_meaning(std::string_view base) {
   for (const ExpertName& entry : kExpertNames) {
     if (!base.starts_with(entry.stem)) continue;
-    const std::string_view rest = base.substr(entry.stem.size());
+    std::string_view rest = base.substr(entry.stem.size());
     TensorMeaning meaning;
     meaning.scope = TensorScope::kLayer;
     meaning.expert_matrix = entry.matrix;
     meaning.fused_gate_up = entry.fused_gate_up;
     if (rest == "_exps") return meaning;
     if (rest.starts_with('.') && !entry.fused_gate_up) {
+      meaning.is_low_copy = rest.ends_with(kLowCopySuffix);
+      if (meaning.is_low_copy) rest.remove_suffix(kLowCopySuffix.size());
       meaning.expert = parse_number(rest.substr(1));
       if (meaning.expert) return meaning;
     }
@@ -168,6 +171,7 @@ std::optional<TensorMeaning> find_meaning(std::span<const RoleName> names, std::
   const bool is_scale = meaning.is_scale;
   auto expert = expert_meaning(
       std::string_view(weight_name).substr(0, weight_name.size() - kWeightSuffix.size()));
+  if (expert && expert->is_low_copy && is_scale) return std::nullopt;  // it has the expert's
   if (expert) expert->is_scale = is_scale;
   return expert;
 }
@@ -222,6 +226,11 @@ std::string expert_stem(uint32_t layer, ExpertMatrix matrix) {
 
 std::string expert_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert) {
   return expert_stem(layer, matrix) + '.' + std::to_string(expert) + std::string(kWeightSuffix);
+}
+
+std::string low_copy_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert) {
+  return expert_stem(layer, matrix) + '.' + std::to_string(expert) + std::string(kLowCopySuffix) +
+         std::string(kWeightSuffix);
 }
 
 std::string expert_stack_name(uint32_t layer, ExpertMatrix matrix) {

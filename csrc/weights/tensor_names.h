@@ -20,6 +20,7 @@ struct TensorMeaning {
   std::optional<ExpertMatrix> expert_matrix;
   bool fused_gate_up = false;
   std::optional<uint32_t> expert;  // one tensor per expert (old files)
+  bool is_low_copy = false;        // of that expert (packed containers)
   bool is_scale = false;           // the `.scale` beside the tensor of that role
 };
 
@@ -30,6 +31,8 @@ std::optional<TensorMeaning> meaning_of(std::string_view name);
 // "blk.3.ffn_up_exps.weight".
 std::string expert_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert);
 std::string expert_stack_name(uint32_t layer, ExpertMatrix matrix);
+// The tensor of its low copy, "blk.3.ffn_up.7.low.weight".
+std::string low_copy_name(uint32_t layer, ExpertMatrix matrix, uint32_t expert);
 // The name of a tensor beside a fused gate_up stack ("blk.3.ffn_gate_up_exps.scale") as it is
 // called beside the stack of one half.
 std::string half_of_fused_name(std::string_view name, ExpertMatrix matrix);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,15 +88,20 @@ def pack_model(
     *,
     importance: Importance,
     options: PackOptions,
+    low_copies: Sequence[Sequence[ExpertTypes | None] | None] | None = None,
     stock_layout: bool = False,
     progress: Progress | None = None,
 ) -> PackReport:
-    """Packs `source` by `plan` into `output`; raises what docs/format.md and the core say."""
+    """Packs `source` by `plan` into `output`; raises what docs/format.md and the core say.
+
+    low_copies  of low_copies.add_low_copies; None packs none
+    """
     check_plan(plan, source)
     request = {
         "output": output,
         "stock_layout": stock_layout,
         "experts": [layer and [list(types) for types in layer] for layer in plan.experts],
+        "low_copies": low_copies,
         "dense": dict(plan.dense),
         "input_importance": importance.expert_input,
         "hidden_importance": importance.expert_hidden,
@@ -134,7 +139,7 @@ def uniform_plan(
         chosen = []
         for name, matrix in zip(MATRICES, layer, strict=True):
             columns = matrix[0] if matrix else 0
-            chosen.append(_fitting(expert_type, columns, matrix[2] if matrix else []))
+            chosen.append(fitting_type(expert_type, columns, matrix[2] if matrix else []))
             if chosen[-1] != expert_type:
                 columns_of.setdefault(f"{name} matrices get {chosen[-1]}", set()).add(columns)
         gate, up, down = chosen
@@ -158,7 +163,7 @@ def dense_types(
     for name, type_, columns, _, may_quantize in source.dense_tensors():
         if dense_type is None or not may_quantize or type_ == dense_type:
             continue
-        dense[name] = _fitting(dense_type, columns, [type_])
+        dense[name] = fitting_type(dense_type, columns, [type_])
         if dense[name] != dense_type:
             notes.append(
                 f"{name} gets {dense[name]}: rows of {columns} weights are no whole blocks of"
@@ -209,11 +214,11 @@ def _check_type(type_: str, columns: int, source_type: str, place: str) -> None:
     if not _fits(type_, columns):
         raise ArgumentError(
             f"the plan's {place} is {type_}, but rows of {columns} weights are no whole blocks of"
-            f" it; {_fitting(type_, columns, [])} would fit"
+            f" it; {fitting_type(type_, columns, [])} would fit"
         )
 
 
-def _fitting(type_: str, columns: int, source_types: list[str]) -> str:
+def fitting_type(type_: str, columns: int, source_types: list[str]) -> str:
     """The type, or what takes its place. Sources that have it already keep it."""
     if source_types and all(one == type_ for one in source_types):
         return type_

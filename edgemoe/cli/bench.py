@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from edgemoe import _core
-from edgemoe.cli.lossy import lossy_routing_line
+from edgemoe.cli.lossy import lossy_lines
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
 from edgemoe.errors import ArgumentError
 from edgemoe.sizes import format_size
@@ -90,8 +90,8 @@ def _print(report: dict[str, Any]) -> None:
             f"{result['stall_seconds_per_token'] * 1e3:.1f} ms waited per token; "
             f"{result['of_limit']:.0%} of the limit (tok/s: {limits})"
         )
-        if result["lossy_routing"] is not None:
-            print("  " + lossy_routing_line(result["lossy_routing"]))
+        for line in lossy_lines(result):
+            print("  " + line)
     memory = report["memory"]
     print(
         f"mode {report['mode']}, level {report['level']}, {report['threads']} threads, "

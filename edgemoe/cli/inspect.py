@@ -41,6 +41,7 @@ def _description(file: _core.ModelFile, plan: dict[str, int]) -> dict[str, Any]:
         "file_bytes": file.file_bytes,
         "bytes_by_type": file.bytes_by_type(),
         "experts": file.experts(),
+        "low_copies": file.low_copies(),
         "packed": _packed(file),
         "memory_plan": plan,
         "fits": plan["budget_bytes"] >= plan["least_bytes"],
@@ -89,9 +90,22 @@ def _packed_line(packed: dict[str, Any]) -> str:
     return line
 
 
+def _low_copies_line(low: dict[str, Any], experts: int) -> str:
+    types = ", ".join(f"{count} x {name}" for name, count in low["matrices"].items())
+    return (
+        f"low copies: {low['copies']} of {experts} experts, {format_size(low['bytes'])} in all, "
+        f"{low['bits_per_weight']:.2f} bits per weight ({types}), for --lossy-low-copy"
+    )
+
+
 def _verification_line(verification: dict[str, Any]) -> str:
     size = format_size(verification["bytes"])
-    parts = f"{verification['experts']} experts, {verification['dense_tensors']} dense tensors"
+    counts = {"experts": "experts", "low_copies": "low copies", "dense_tensors": "dense tensors"}
+    parts = ", ".join(
+        f"{verification[key]} {name}"
+        for key, name in counts.items()
+        if verification[key] or key != "low_copies"
+    )
     damaged = verification["damaged"]
     found = f"{damaged} damaged" if damaged else "all as they were packed"
     return f"checksums: {parts}, {size} read: {found}"
@@ -115,6 +129,9 @@ def _print(description: dict[str, Any], plan_text: str) -> None:
         )
         print("\n".join(_expert_lines(description["experts"])))
         print(f"mean of all experts: {_mean_bits(description['experts']):.2f} bits per weight")
+        if description["low_copies"] is not None:
+            experts = model["experts"] * len(description["experts"])
+            print(_low_copies_line(description["low_copies"], experts))
     else:
         print("experts: none (a dense model: everything stays in memory)")
     sizes = ", ".join(

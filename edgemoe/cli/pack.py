@@ -16,6 +16,7 @@ from edgemoe.bitwidth.importance import (
     imatrix_importance,
     profile_importance,
 )
+from edgemoe.bitwidth.low_copies import add_low_copies
 from edgemoe.bitwidth.packing import PackOptions, PackReport, check_plan, pack_model, uniform_plan
 from edgemoe.bitwidth.plan_file import Plan, file_checksum, load_plan, profile_path
 from edgemoe.cli.parameters import _Parameter, model_argument
@@ -60,6 +61,8 @@ def _check_usage(values: dict[str, Any]) -> None:
                 raise click.UsageError(f"--{name} goes with --uniform; a plan says that itself")
         if values["format"] == "gguf":
             raise click.UsageError("--format gguf goes with --uniform: it has one type per tensor")
+    if values["low_copy"] is not None and values["format"] == "gguf":
+        raise click.UsageError("--low-copy goes with the packed container, not with --format gguf")
     given = [name for name in ("imatrix", "profile") if values[name] is not None]
     if len(given) + values["no_importance"] > 1:
         raise click.UsageError("--imatrix, --profile and --no-importance exclude each other")
@@ -123,6 +126,8 @@ def _figures(report: PackReport) -> dict[str, Any]:
         "output_bytes": result["output_bytes"],
         "bits_per_weight": {part: report.bits(part) for part in ("expert", "dense", "all")},
         "expert_bytes": result["expert_bytes"],
+        "low_copies": result["low_copies"],
+        "low_copy_bytes": result["low_copy_bytes"],
         "dense_bytes": result["dense_bytes"],
         "relative_error": {one["type"]: one["relative_error"] for one in result["losses"]},
         "seconds": result["seconds"],
@@ -146,6 +151,12 @@ def _print(report: PackReport) -> None:
     names = {"expert": "experts", "dense": "dense tensors", "all": "all"}
     shown = [f"{names[part]} {value:.3f}" for part, value in bits.items() if value is not None]
     print(f"bits per weight: {', '.join(shown)}")
+    if result["low_copies"]:
+        low_bits = 8 * result["low_copy_bytes"] / result["low_copy_weights"]
+        print(
+            f"low copies: {result['low_copies']}, {format_size(result['low_copy_bytes'])} more, "
+            f"{low_bits:.3f} bits per weight"
+        )
     for one in result["losses"]:
         print(
             f"  {one['type']}: {one['weights'] / 1e6:.1f} M weights, relative error "
@@ -165,6 +176,11 @@ def _print(report: PackReport) -> None:
 @model_argument(required=True)
 @click.option("--plan", type=click.Path(), help="Types by expert, from edgemoe plan.")
 @click.option("--uniform", type=_QuantType(), help="One type for all experts, e.g. Q4_K.")
+@click.option(
+    "--low-copy",
+    type=_QuantType(),
+    help="A second copy of each expert, e.g. Q2_K, for --lossy-low-copy.",
+)
 @click.option("--dense", type=_QuantType(), help="With --uniform: for the other matrices too.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @click.option("--profile", type=click.Path(), help="What columns matter, from edgemoe profile.")
@@ -194,6 +210,10 @@ def pack(**values: Any) -> None:
     _check_usage(values)
     source = _core.PackSource(values["model"])
     plan, importance, notes = _prepare(values, source)
+    low_copies = None
+    if values["low_copy"] is not None:
+        plan, low_copies, low_notes = add_low_copies(plan, source, values["low_copy"])
+        notes += low_notes
     options = PackOptions(
         threads=values["threads"],
         memory=values["memory"],
@@ -216,6 +236,7 @@ def pack(**values: Any) -> None:
             values["out"],
             importance=importance,
             options=options,
+            low_copies=low_copies,
             stock_layout=values["format"] == "gguf",
             progress=show,
         )

@@ -118,6 +118,14 @@ def _expert_options() -> list[Callable[[Any], Any]]:
             "keeps at least this share of the routing weight (0.9 for instance).",
         ),
         click.option(
+            "--lossy-low-copy",
+            type=click.FloatRange(0, 1, max_open=True),
+            metavar="THRESHOLD",
+            help="Lossy: while generating read an expert's low copy on a miss, where the experts "
+            "ranked before it have more than this share of the routing weight (0.6 for instance); "
+            "for files of edgemoe pack --low-copy.",
+        ),
+        click.option(
             "--eviction",
             type=click.Choice(EVICTION_POLICIES),
             default=EVICTION_POLICIES[0],

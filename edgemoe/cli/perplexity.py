@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from edgemoe.cli.generating import read_text_file
-from edgemoe.cli.lossy import lossy_figures, lossy_routing_line
+from edgemoe.cli.lossy import lossy_figures, lossy_lines
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
 from edgemoe.cli.progress import progress_bar
 from edgemoe.model import Model
@@ -134,7 +134,7 @@ def _measure(
             base=path["kl_base"],
             save_base=path["save_kl_base"],
             max_windows=values["windows"],
-            # Lossy routing acts on single tokens only.
+            # Lossy options act on single tokens only.
             one_by_one=values["one_by_one"] or model.is_lossy,
             progress=report,
         )
@@ -169,7 +169,7 @@ def perplexity(**values: Any) -> None:
 
     With --kl-base the output distributions are compared too: Kullback-Leibler divergence, how often
     the likeliest token is the same, and the ratio of perplexities, each with its standard error.
-    With --lossy-routing tokens are evaluated one by one, as generation does.
+    With lossy options tokens are evaluated one by one, as generation does.
     """
     texts = [read_text_file(file) for file in values["files"]]
     options = load_options_from(values)
@@ -184,5 +184,5 @@ def perplexity(**values: Any) -> None:
         f"{cost['tokens_per_second']:.1f} tok/s, {cost['hit_rate']:.1%} expert hits, "
         f"{format_size(cost['bytes_read_per_token'])} read per token"
     )
-    if "lossy_routing" in cost:
-        print(lossy_routing_line(cost["lossy_routing"]))
+    for line in lossy_lines(cost):
+        print(line)

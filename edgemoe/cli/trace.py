@@ -74,7 +74,8 @@ def trace(**values: Any) -> None:
     """Record which experts a prompt and its continuation use, as CSV (docs/traces.md)."""
     prompt = _prompt(values)
     _check_outputs(values)
-    header = route_header(values["model"], lossy_routing=values["lossy_routing"])
+    lossy = {name: values[name] for name in ("lossy_routing", "lossy_low_copy")}
+    header = route_header(values["model"], lossy)
     options = replace(load_options_from(values), trace=True)
     with ExitStack() as stack:
         timeline = None

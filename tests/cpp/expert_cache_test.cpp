@@ -379,6 +379,22 @@ TEST("a dropped expert leaves a gap that joins its neighbours") {
   CHECK(cache.reserve({1, 0}, 3 * 4096).has_value());
 }
 
+TEST("an expert and its low copy are equally popular, and take up what was kept of either") {
+  constexpr uint32_t kFew = 4;
+  ExpertCache cache(2, kFew, 8 * 4096, EvictionPolicy::kLayerAware, true);
+  cache.begin_step();
+  use(cache, {1, kFew + 2}, 2048);  // the low copy of expert 2
+  CHECK(cache.state({1, 2}) == ExpertCache::State::kAbsent);
+  CHECK(cache.state({1, kFew + 2}) == ExpertCache::State::kResident);
+  use(cache, {1, 2}, 4096);
+  cache.begin_step();
+  CHECK_EQUAL(cache.history({1, 2}).popularity, cache.history({1, kFew + 2}).popularity);
+  CHECK(cache.history({1, 2}).popularity > cache.history({1, 1}).popularity);
+  ExpertCache without(2, kFew, 8 * 4096, EvictionPolicy::kLayerAware);
+  CHECK(without.load_popularity(cache.save_popularity()));
+  CHECK_EQUAL(without.history({1, 2}).popularity, cache.history({1, 2}).popularity);
+}
+
 TEST("a long prompt does not push out what decoding uses") {
   ExpertCache cache(1, 64, 8 * 4096, EvictionPolicy::kLayerAware);
   for (int step = 0; step < 50; ++step) {

@@ -30,8 +30,8 @@ void set(GgufImage& image, const std::string& key, T value) {
 }
 
 // The message of the error of that code that opening the changed container must raise.
-std::string refusal(ErrorCode code, const std::function<void(GgufImage&)>& change) {
-  GgufImage image = packed_model();
+std::string refusal(ErrorCode code, const std::function<void(GgufImage&)>& change,
+                    GgufImage image = packed_model()) {
   change(image);
   const GgufFolder folder;
   const std::string path = folder.write("model.gguf", image.build());
@@ -185,8 +185,8 @@ TEST("a sound container runs verified, in memory and streamed") {
 }
 
 // The tensor's last byte is not what was packed.
-std::string damaged_model(const GgufFolder& folder, const std::string& name) {
-  GgufImage image = packed_model();
+std::string damaged_model(const GgufFolder& folder, const std::string& name,
+                          GgufImage image = packed_model()) {
   for (GgufImage::Tensor& tensor : image.tensors) {
     if (tensor.name == name) tensor.data.back() ^= 0x10;
   }
@@ -213,6 +213,104 @@ TEST("a damaged expert is named, and the model stays usable") {
   REQUIRE(report.first_damaged.has_value());
   CHECK_EQUAL(report.num_damaged, 1u);
   CHECK_EQUAL(report.first_damaged->layer, 1u);
+  CHECK_EQUAL(report.first_damaged->expert, 1u);
+}
+
+TEST("low copies are numbered where they are used, and otherwise nowhere") {
+  const GgufFolder folder;
+  const ModelFile file(folder.write("model.gguf", test::low_copy_model().build()));
+  const ModelFile without(folder.write("without.gguf", packed_model().build()));
+  CHECK(file.has_low_copies());
+  CHECK(!without.has_low_copies());
+  const ExpertLayout plain = expert_layout(file.spec(), file.tensors(), 4096);
+  CHECK(!plain.has_low_copies());
+  CHECK_EQUAL(plain.total_slot_bytes(),
+              expert_layout(without.spec(), without.tensors(), 4096, true).total_slot_bytes());
+  const ExpertLayout layout = expert_layout(file.spec(), file.tensors(), 4096, true);
+  CHECK_EQUAL(layout.num_experts(), test::kTinyExperts);
+  CHECK_EQUAL(layout.numbers_per_layer(), 2 * test::kTinyExperts);
+  CHECK_EQUAL(layout.total_weight_bytes(), plain.total_weight_bytes());
+  CHECK_EQUAL(layout.low_copy_of(1, 3), 3u);  // it has none
+  CHECK_EQUAL(layout.low_copy_of(1, 2), 6u);
+  CHECK_EQUAL(layout.expert_of(6), 2u);
+  const ExpertPlace& place = layout.place(1, 6);
+  CHECK_EQUAL(place.num_ranges, 1u);
+  CHECK_EQUAL(place.weight_bytes, 3 * 32 * row_bytes(QuantType::kQ4_0, 64));
+  CHECK(place.ranges[0].offset > layout.place(1, 2).ranges[0].offset);
+}
+
+TEST("low copies that are incomplete, of other shapes or without a name are refused") {
+  const auto changed = [](ErrorCode code, const std::function<void(GgufImage&)>& change) {
+    return refusal(code, change, test::low_copy_model());
+  };
+  const std::string version = "edgemoe.low.version";
+  const std::string sums = "edgemoe.low.checksums";
+  const std::string one = "blk.1.ffn_up.2.low.weight";
+  check_mentions(changed(ErrorCode::kFormat, [&](GgufImage& i) { drop(i, version); }), version);
+  check_mentions(
+      changed(ErrorCode::kUnsupported, [&](GgufImage& i) { set(i, version, uint32_t{2}); }),
+      version);
+  check_mentions(changed(ErrorCode::kFormat, [&](GgufImage& i) { drop(i, sums); }), sums);
+  check_mentions(changed(ErrorCode::kFormat,
+                         [&](GgufImage& i) {
+                           drop(i, sums);
+                           i.add_array(sums, std::vector<uint64_t>{1, 2, 3});
+                         }),
+                 sums);
+  check_mentions(changed(ErrorCode::kFormat, [&](GgufImage& i) { drop(i, one); }),
+                 "low copy of expert 2");
+  const auto reshaped = [&](GgufImage& image) {
+    for (uint32_t expert = 0; expert + 1 < test::kTinyExperts; ++expert) {
+      const std::string name = "blk.1.ffn_up." + std::to_string(expert) + ".low.weight";
+      drop(image, name);
+      image.add_tensor(name, QuantType::kF32, {test::kTinyWidth, test::kTinyHidden / 2});
+    }
+  };
+  check_mentions(changed(ErrorCode::kFormat, reshaped), "low copy of expert 0");
+  const std::string surplus = "blk.0.ffn_gate.4.low.weight";
+  check_mentions(changed(ErrorCode::kFormat,
+                         [&](GgufImage& i) {
+                           i.add_tensor(surplus, QuantType::kF32,
+                                        {test::kTinyWidth, test::kTinyHidden});
+                         }),
+                 surplus);
+  GgufImage stock = test::tiny_model();
+  stock.add_tensor(one, QuantType::kF32, {test::kTinyWidth, test::kTinyHidden});
+  check_mentions(refusal(ErrorCode::kFormat, [](GgufImage&) {}, stock), version);
+}
+
+TEST("low copies serve only where they were asked for, and a damaged one is named") {
+  const GgufFolder folder;
+  // All experts are routed alike: the second has half of the weight before it.
+  const ModelFile file(
+      damaged_model(folder, "blk.1.ffn_down.1.low.weight", test::low_copy_model()));
+  EngineOptions options = verifying();
+  evaluate(*Engine::load(file, options));
+  options.lossy_low_copy = 0.4;
+  const std::unique_ptr<Engine> engine = Engine::load(file, options);
+  evaluate(*engine);  // prefill does without
+  CHECK_EQUAL(engine->stats().low_copies.choices, 0u);
+  Session session(*engine);
+  const std::vector<int32_t> tokens = {1};
+  const auto decode = [&] { session.evaluate(tokens, {}); };
+  std::string message;
+  for (int token = 0; token < 4 && message.empty(); ++token) {
+    try {
+      decode();
+    } catch (const Error& error) {
+      CHECK(error.code() == ErrorCode::kFormat);
+      message = error.what();
+    }
+  }
+  check_mentions(message, "the low copy of expert 1 of layer 1");
+  const ChecksumReport report =
+      verify_checksums(file.gguf(), file.tensors(), *file.packed(), ChecksumScope::kAll, {});
+  CHECK_EQUAL(report.num_low_copies, test::kTinyLayers * (test::kTinyExperts - 1));
+  CHECK_EQUAL(report.num_experts, test::kTinyLayers * test::kTinyExperts);
+  CHECK_EQUAL(report.bytes, checksum_bytes(file.gguf(), file.tensors(), ChecksumScope::kAll));
+  CHECK_EQUAL(report.num_damaged, 1u);
+  REQUIRE(report.first_damaged.has_value());
+  CHECK(report.first_damaged->low_copy);
   CHECK_EQUAL(report.first_damaged->expert, 1u);
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/fast_hash.h"
@@ -56,6 +57,29 @@ inline GgufImage packed_model() {
   image.add("edgemoe.format.version", uint32_t{1}).add("edgemoe.layout.version", uint32_t{1});
   image.add("edgemoe.plan", "{\"method\": \"allocate\"}");
   add_checksums(image);
+  return image;
+}
+
+// With a low copy of every expert but the last of each layer.
+inline GgufImage low_copy_model() {
+  GgufImage image = packed_model();
+  std::vector<uint64_t> sums;
+  for (uint32_t layer = 0; layer < kTinyLayers; ++layer) {
+    for (uint32_t expert = 0; expert + 1 < kTinyExperts; ++expert) {
+      const std::string stem = "blk." + std::to_string(layer) + ".ffn_";
+      const std::string end = "." + std::to_string(expert) + ".low.weight";
+      FastHash hash;
+      for (const auto& [matrix, columns, rows] : {std::tuple{"gate", kTinyWidth, kTinyHidden},
+                                                  {"up", kTinyWidth, kTinyHidden},
+                                                  {"down", kTinyHidden, kTinyWidth}}) {
+        image.add_tensor(stem + matrix + end, QuantType::kQ4_0, {columns, rows});
+        hash.add(bytes_of(image.tensors.back().data));
+      }
+      sums.push_back(hash.value());
+    }
+    sums.push_back(0);
+  }
+  image.add("edgemoe.low.version", uint32_t{1}).add_array("edgemoe.low.checksums", sums);
   return image;
 }
 

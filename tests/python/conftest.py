@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from edgemoe import Model
 from edgemoe.demo import demo_path
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -31,6 +34,15 @@ def _no_memory_of_earlier_runs() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def demo() -> str:
     return str(demo_path())
+
+
+@contextmanager
+def half_resident(path: str, **options: Any) -> Iterator[Model]:
+    """The pool holds half of the experts, however much memory the tests take themselves."""
+    with Model.load(path, **{"context": 128, "memory": "1GiB", **options}) as model:
+        least = model.set_memory("min")["least_bytes"]
+        model.set_memory(least + model.memory_plan()["all_experts_bytes"] // 2)
+        yield model
 
 
 @pytest.fixture(scope="session")

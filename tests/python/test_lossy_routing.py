@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Run
+from conftest import Run, half_resident
 
 from edgemoe import ArgumentError, Model
 from edgemoe.perplexity import MemoryBase, measure_perplexity
@@ -19,18 +17,8 @@ TOKENS = [1, *((7 * i * i + 13 * i + 5) % 4096 for i in range(120))]
 TEXT = "There was once a king who had three daughters, and the youngest was so fair that the sun "
 
 
-@contextmanager
-def half_resident(demo: str, agreement: float | None, **options: Any) -> Iterator[Model]:
-    """The pool holds half of the experts, however much memory the tests take themselves."""
-    options = {"context": 128, "memory": "1GiB", "lossy_routing": agreement, **options}
-    with Model.load(demo, **options) as model:
-        least = model.set_memory("min")["least_bytes"]
-        model.set_memory(least + model.memory_plan()["all_experts_bytes"] // 2)
-        yield model
-
-
 def logits(demo: str, agreement: float | None, *, one_by_one: bool = True) -> np.ndarray:
-    with half_resident(demo, agreement) as model:
+    with half_resident(demo, lossy_routing=agreement) as model:
         return model.logits(TOKENS, one_by_one=one_by_one)
 
 
@@ -51,10 +39,10 @@ def test_decode_changes_and_everything_resident_is_exact(demo: str) -> None:
 
 @pytest.mark.parametrize("agreement", [0.7, 0.9])
 def test_it_reads_less_and_keeps_its_target(demo: str, agreement: float) -> None:
-    with half_resident(demo, None) as model:
+    with half_resident(demo, lossy_routing=None) as model:
         model.logits(TOKENS, one_by_one=True)
         exact = model.stats()
-    with half_resident(demo, agreement) as model:
+    with half_resident(demo, lossy_routing=agreement) as model:
         assert model.is_lossy
         model.logits(TOKENS, one_by_one=True)
         lossy = model.stats()
@@ -74,7 +62,7 @@ def test_divergence_is_measured_token_by_token(demo: str) -> None:
     base = MemoryBase()
     with Model.load(demo, context=64) as model:
         measure_perplexity(model, TEXT * 6, context=64, base=None, save_base=base)
-    with half_resident(demo, 0.8, context=64) as model:
+    with half_resident(demo, lossy_routing=0.8, context=64) as model:
         batch = measure_perplexity(model, TEXT * 6, context=64, base=base)
         single = measure_perplexity(model, TEXT * 6, context=64, base=base, one_by_one=True)
     assert batch.divergence is not None
@@ -133,6 +121,6 @@ def test_recorded_routing_has_no_scores(
 
 
 def test_what_a_lossy_run_learns_is_not_kept(demo: str, tmp_path: Path) -> None:
-    with half_resident(demo, 0.8, cache_folder=str(tmp_path)) as model:
+    with half_resident(demo, lossy_routing=0.8, cache_folder=str(tmp_path)) as model:
         model.logits(TOKENS, one_by_one=True)
     assert list(tmp_path.iterdir()) == []
