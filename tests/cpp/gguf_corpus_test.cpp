@@ -11,7 +11,7 @@ namespace edgemoe::test {
 namespace {
 
 std::vector<std::filesystem::path> corpus() {
-  const auto tests = std::filesystem::path(__FILE__).parent_path().parent_path();
+  const std::filesystem::path tests(EDGEMOE_TESTS_FOLDER);
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(tests / "fuzz/corpus/gguf")) {
     files.push_back(entry.path());
