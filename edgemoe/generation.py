@@ -49,6 +49,7 @@ class Generation(Iterator[str]):
         max_tokens: int | None,
         stop: Sequence[str],
         on_token: Callable[[int], None] | None = None,
+        starts_text: bool = False,
     ) -> None:
         self.tokens: list[int] = []
         self.finish_reason: str | None = None
@@ -57,6 +58,7 @@ class Generation(Iterator[str]):
         self.seconds = 0.0
         self._pieces = self._run(stream, tokenizer, max_tokens, tuple(filter(None, stop)))
         self._on_token = on_token
+        self._starts_text = starts_text
 
     def __next__(self) -> str:
         return next(self._pieces)
@@ -104,7 +106,10 @@ class Generation(Iterator[str]):
             if token in tokenizer.eog_ids:
                 self.finish_reason = "stop"
                 break
-            shown, held, stopped = split_at_stop(held + decoder.feed(token), stops)
+            piece = decoder.feed(token)
+            if self._starts_text and piece:  # a new text begins with a word, not with its space
+                piece, self._starts_text = piece.removeprefix(" "), False
+            shown, held, stopped = split_at_stop(held + piece, stops)
             if stopped:
                 self.finish_reason = "stop"
             if shown:

@@ -65,8 +65,18 @@ class _Sequence:
         self._engine = engine
         self._session = _core.Session(engine)
         self._tokens: list[int] = []
+        self._source: list[int] = []  # that the encoder has read
         self.owner: object = None  # the generation whose turn it is
         self.listener: StepListener | None = None
+
+    def encode(self, source: list[int]) -> None:
+        """Lets the encoder read `source`, unless that is what it has read."""
+        if source == self._source:
+            return
+        self._tokens.clear()
+        self._source = []
+        self._session.encode(np.asarray(source, dtype=np.int32))
+        self._source = source
 
     def evaluate(self, tokens: Sequence[int]) -> None:
         """Makes the sequence `tokens`, keeping what it has in common with the one before."""
@@ -119,10 +129,16 @@ class _SampledTokens:
     """Tokens of a sequence, chosen by a sampler."""
 
     def __init__(
-        self, sequence: _Sequence, prompt: list[int], sampler: _core.Sampler, context: int
+        self,
+        sequence: _Sequence,
+        prompt: list[int],
+        sampler: _core.Sampler,
+        context: int,
+        source: list[int] | None = None,
     ) -> None:
         self._sequence = sequence
         self._prompt = prompt
+        self._source = source  # of an encoder
         self._sampler = sampler
         self._context = context
 
@@ -139,6 +155,8 @@ class _SampledTokens:
 
     def first(self) -> int:
         self._sequence.owner = self
+        if self._source is not None:
+            self._sequence.encode(self._source)
         self._sequence.evaluate(self._prompt)
         for token in self._prompt:
             self._sampler.accept(token)
@@ -163,8 +181,10 @@ class Model:
         gc.collect()
         _core.return_freed_memory()
         self._file: _core.ModelFile | None = _core.ModelFile(path)
+        spec = self._file.spec()
+        self._start_token: int | None = spec["decoder_start_token"]
         if self._text is not None:
-            self._text.check_size(self._file.spec()["vocabulary"])
+            self._text.check_size(spec["vocabulary"])
         _core.return_freed_memory()
         self._engine: _core.Engine | None = _core.Engine(self._file, core_options)
         self._sequence: _Sequence | None = _Sequence(self._engine)
@@ -263,8 +283,13 @@ class Model:
         return None if self._text is None else self._text.template
 
     @property
+    def has_encoder(self) -> bool:
+        """An encoder reads the prompt, and a decoder answers: the prompt is not continued."""
+        return self._start_token is not None
+
+    @property
     def context(self) -> int:
-        """Tokens that a prompt and its answer may have together."""
+        """Tokens that a prompt and its answer may have together; each, with an encoder."""
         return self._plan["context"]
 
     @property
@@ -345,6 +370,9 @@ class Model:
     def _checked_prompt(self, prompt: str | Sequence[int], parse_special: bool) -> list[int]:
         if isinstance(prompt, str):
             tokens = self.tokenize(prompt, parse_special=parse_special)
+            eos = self.tokenizer.eos_id
+            if self.has_encoder and tokens and self.tokenizer.add_eos and eos is not None:
+                tokens.append(eos)
         else:
             tokens = [int(token) for token in prompt]
         if not tokens:
@@ -361,7 +389,9 @@ class Model:
         parse_special: bool = False,
         **options: object,
     ) -> Generation:
-        """Continues `prompt` (text or ids); iterate over the result for pieces of text.
+        """Continues `prompt` (text or ids); iterate over the result for pieces of text. A model
+        with an encoder answers it instead; ids are then taken as they are, and text gets the end
+        token that such models expect.
 
         Ends at an end-of-generation token, a `stop` string (which is not shown), `max_tokens`, or
         the end of the context. `options` are fields of Sampling: temperature=0, seed=7, ...
@@ -375,22 +405,31 @@ class Model:
         tokens = self._checked_prompt(prompt, parse_special)
         if max_tokens is not None and max_tokens < 0:
             raise ArgumentError("max_tokens must be 0 or more")
-        wanted = len(tokens) + (max_tokens or 1) - 1
-        if wanted > self.context:
-            raise ArgumentError(
-                f"the prompt has {len(tokens)} tokens and {max_tokens or 1} are to follow; the "
-                f"context holds {self.context}: load with a larger context or ask for less"
-            )
+        self._check_room(len(tokens), max_tokens or 1)
         chosen = _sampling_from(sampling, options)
         sampler = _core.Sampler(chosen.as_core(), engine.vocabulary_size)
-        stream = _SampledTokens(self._open_sequence(), tokens, sampler, self.context)
+        begun = tokens if self._start_token is None else [self._start_token]
+        source = None if self._start_token is None else tokens
+        stream = _SampledTokens(self._open_sequence(), begun, sampler, self.context, source)
         return Generation(
             stream,
             self.tokenizer,
             prompt_tokens=len(tokens),
             max_tokens=max_tokens,
             stop=(stop,) if isinstance(stop, str) else stop,
+            starts_text=self.has_encoder,
         )
+
+    def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
+        """With an encoder the prompt has a context of its own, and the answer another one."""
+        needed = (
+            max(prompt_tokens, max_tokens) if self.has_encoder else prompt_tokens + max_tokens - 1
+        )
+        if needed > self.context:
+            raise ArgumentError(
+                f"the prompt has {prompt_tokens} tokens and {max_tokens} are to follow; the "
+                f"context holds {self.context}: load with a larger context or ask for less"
+            )
 
     def chat(
         self,
@@ -414,16 +453,27 @@ class Model:
         chosen = _sampling_from(sampling, options)
         return self.generate(prompt, max_tokens=max_tokens, sampling=chosen, stop=stop)
 
-    def logits(self, tokens: Sequence[int], *, one_by_one: bool = False) -> npt.NDArray[np.float32]:
-        """Logits of every position, float32 [tokens, vocabulary].
+    def logits(
+        self,
+        tokens: Sequence[int],
+        *,
+        one_by_one: bool = False,
+        source: Sequence[int] | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Logits of every position, float32 [tokens, vocabulary]. `source` is what the encoder
+        reads, of a model that has one; `tokens` are then those of the decoder.
 
         Raises ArgumentError for an id outside the vocabulary or more tokens than the context.
         """
-        rows = list(self.logit_rows(tokens, one_by_one=one_by_one))
+        rows = list(self.logit_rows(tokens, one_by_one=one_by_one, source=source))
         return np.concatenate(rows)
 
     def logit_rows(
-        self, tokens: Sequence[int], *, one_by_one: bool = False
+        self,
+        tokens: Sequence[int],
+        *,
+        one_by_one: bool = False,
+        source: Sequence[int] | None = None,
     ) -> Iterator[npt.NDArray[np.float32]]:
         """The logits of logits(), a few megabytes at a time: those of a long sequence are large."""
         if not tokens:
@@ -432,9 +482,17 @@ class Model:
             raise ArgumentError(
                 f"{len(tokens)} tokens were given; the context holds {self.context}"
             )
+        if (source is not None) != self.has_encoder:
+            raise ArgumentError(
+                "this model has no encoder that could read a source"
+                if source is not None
+                else "this model has an encoder; say what it reads"
+            )
         sequence = self._open_sequence()
         step = 1 if one_by_one else self._plan["batch"]
         sequence.clear()
+        if source is not None:
+            sequence.encode(list(source))
         for first in range(0, len(tokens), step):
             sequence.append(list(tokens[first : first + step]))
             yield from sequence.rows()

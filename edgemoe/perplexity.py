@@ -28,7 +28,7 @@ from edgemoe.base_logits import (
     encode_rows,
 )
 from edgemoe.divergence import Divergence, Perplexity, TokenScores, mean_of, perplexity_of
-from edgemoe.errors import ArgumentError, ModelFormatError
+from edgemoe.errors import ArgumentError, ModelFormatError, UnsupportedModelError
 from edgemoe.model import Model
 
 __all__ = ["Divergence", "MemoryBase", "Perplexity", "measure_perplexity", "measure_windows"]
@@ -59,6 +59,10 @@ class _Windows:
 
 
 def _windows(model: Model, text: str, context: int, most: int | None) -> _Windows:
+    if model.has_encoder:
+        raise UnsupportedModelError(
+            "perplexity is that of models that continue a text; this one has an encoder and answers"
+        )
     tokens = model.tokenize(text)
     count = len(tokens) // context
     if count == 0:

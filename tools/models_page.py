@@ -44,11 +44,12 @@ TESTED = """
 ## How families are tested
 
 Each family has at least one tiny model with random weights in `tests/golden`, with the logits that
-llama.cpp computes for it, and must give them within 1e-4 relative error (gemma4 and others whose
-reference reads GELU from a table of half floats, 3e-3; MXFP4 experts, which meet activations of 8
-bits, 0.05), as one batch and token by token (`tests/python/test_golden.py`). The same models must
-give the same bits whatever the budget, threads, batch and instruction set
-(`tests/python/test_one_answer_families.py`). Models with real weights are not part of the tests.
+llama.cpp computes for it (transformers, for models with an encoder), and must give them within
+1e-4 relative error (gemma4 and others whose reference reads GELU from a table of half floats, 3e-3;
+MXFP4 experts, which meet activations of 8 bits, 0.05), as one batch and token by token
+(`tests/python/test_golden.py`). The same models must give the same bits whatever the budget,
+threads, batch and instruction set (`tests/python/test_one_answer_families.py`). Models with real
+weights are not part of the tests.
 """
 
 COLUMNS = ("model", "weights (active)", "MoE layers x experts", "MB per expert", "file")

@@ -23,6 +23,12 @@ void evaluate(Session& session, const Tokens& tokens) {
   run_interruptibly([&](const Session::ShouldStop& stop) { session.evaluate(span, stop); });
 }
 
+void encode(Session& session, const Tokens& tokens) {
+  if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
+  const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
+  run_interruptibly([&](const Session::ShouldStop& stop) { session.encode(span, stop); });
+}
+
 void evaluate_windows(Session& session, const Tokens& tokens, uint32_t window) {
   if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
   const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
@@ -242,6 +248,7 @@ void bind_engine(py::module_& module) {
   py::class_<Session>(module, "Session")
       .def(py::init<Engine&>(), py::arg("engine"), py::keep_alive<1, 2>())
       .def("evaluate", evaluate, py::arg("tokens"))
+      .def("encode", encode, py::arg("tokens"))
       .def("evaluate_windows", evaluate_windows, py::arg("tokens"), py::arg("window"))
       .def("logits", logits, py::arg("engine"), py::arg("first"), py::arg("count"))
       .def("rewind", &Session::rewind, py::arg("position"))

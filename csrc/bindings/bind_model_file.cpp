@@ -74,6 +74,9 @@ py::dict spec_of(const ModelFile& file) {
   dict["name"] = py::reinterpret_steal<py::object>(
       PyUnicode_DecodeUTF8(spec.name.data(), static_cast<Py_ssize_t>(spec.name.size()), "replace"));
   dict["layers"] = spec.num_layers;
+  dict["encoder_layers"] = spec.num_encoder_layers;
+  dict["decoder_start_token"] =
+      spec.has_encoder() ? py::object(py::int_(spec.decoder_start_token)) : py::none();
   dict["width"] = spec.width;
   dict["vocabulary"] = spec.vocab_size;
   dict["trained_context"] = spec.trained_context;

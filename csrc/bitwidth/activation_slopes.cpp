@@ -32,6 +32,7 @@ float logistic_input(Activation kind, float gate, float limit) noexcept {
       return kOaiAlpha * (gate > limit ? limit : gate);
     case Activation::kRelu:
     case Activation::kLinear:
+    case Activation::kStep:
       return 0.0f;
   }
   return 0.0f;
@@ -57,6 +58,8 @@ HiddenSlopes hidden_slopes(Activation kind, float gate, float up, float logistic
       return {logistic * (1.0 - logistic) * u, logistic};
     case Activation::kLinear:
       return {u, g};
+    case Activation::kStep:
+      return {0.0, gate > 0.0f ? 1.0 : 0.0};
     case Activation::kSwigluOai: {
       const Gated a = gated(gate > limit ? double{limit} : g, logistic, double{kOaiAlpha});
       const double kept_up = up > limit ? limit : up < -limit ? -limit : up;

@@ -44,6 +44,12 @@ bool is_weight_matrix(TensorRole role) noexcept {
 PackSource::PackSource(const std::string& path) : gguf_(GgufFile::open(path)) {
   const ModelCounts counts = read_counts(gguf_);
   const Metadata& metadata = gguf_.metadata();
+  if (counts.num_encoder_layers != 0) {
+    throw Error(ErrorCode::kUnsupported,
+                path +
+                    ": models with an encoder cannot be packed yet; convert the checkpoint with "
+                    "edgemoe convert --type instead");
+  }
   architecture_ = metadata.get_string("general.architecture");
   name_ = metadata.get_string_or("general.name", "");
   num_layers_ = counts.num_layers;

@@ -207,6 +207,11 @@ void add_storage_bandwidth(double first, double second, BenchmarkResult& result)
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
                               const Session::ShouldStop& should_stop) {
+  if (engine.spec().has_encoder()) {
+    throw Error(ErrorCode::kUnsupported,
+                "models with an encoder cannot be measured yet; edgemoe run --stats says how fast "
+                "they answer");
+  }
   check_tokens_fit(options, engine.memory_plan().context);
   const uint32_t repetitions = std::max(options.repetitions, 1u);
   std::vector<float> logits(engine.spec().vocab_size);

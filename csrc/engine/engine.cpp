@@ -128,6 +128,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
                 files[embedding_of(model_file).shard], memory.num_threads),
       rope(model_file.spec(), weights.rope_factors(uses_long_factors(model_file.spec(), options)),
            memory.batch),
+      position_bias(model_file.spec(), weights, memory.context),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
       store(make_store(model_file, files, options, memory)),
@@ -137,6 +138,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
             compute,
             embedding,
             rope,
+            position_bias,
             work,
             regrouper,
             store.get(),
@@ -275,6 +277,10 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
   preload_of(options.mode, options.preload);
   check_lossy_routing(options);
   check_low_copy(options, file);
+  if (options.trace && file.spec().has_encoder()) {
+    throw Error(ErrorCode::kUnsupported,
+                "models with an encoder cannot be traced yet; use one that only has a decoder");
+  }
   const MemoryPlan plan = file.plan(options);
   if (plan.budget_bytes < plan.least_bytes) {
     throw Error(ErrorCode::kBudget, describe_shortage(plan));

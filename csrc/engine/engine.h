@@ -110,7 +110,8 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
-// One sequence of tokens with its KV cache. An engine has memory for one session at a time.
+// One sequence of tokens with its KV cache, behind an encoder that of the decoder. An engine has
+// memory for one session at a time.
 class Session {
  public:
   // Errors: kArgument when the engine's session is still in use.
@@ -126,6 +127,12 @@ class Session {
   // Errors: kArgument for a token outside the vocabulary, or when the context would overflow (says
   // how long it is and what to do).
   void evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop);
+
+  // For a model with an encoder: it reads `tokens`, the prompt, and a new sequence begins, which
+  // the decoder evaluates; before that it cannot. After an error there is no prompt. Errors:
+  // kArgument for a model without one, a token outside the vocabulary or more tokens than the
+  // context; kIo, kCancelled.
+  void encode(std::span<const int32_t> tokens, const ShouldStop& should_stop);
 
   // Evaluates `tokens` as sequences of `window` tokens (the last one may be shorter) that know
   // nothing of each other, several in one step where the batch has room. What the session held is

@@ -43,6 +43,7 @@ struct Engine::Impl {
   ModelWeights weights;
   EmbeddingTable embedding;
   RopeTable rope;
+  PositionBias position_bias;
   Workspace work;
   Regrouper regrouper;
   std::unique_ptr<ExpertStore> store;  // null for a dense model

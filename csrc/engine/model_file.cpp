@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "base/error.h"
 #include "base/units.h"
 #include "engine/predictor_choice.h"
 #include "engine/system_memory.h"
 #include "experts/popularity.h"
 #include "model/kv_cache.h"
 #include "model/model_weights.h"
+#include "model/position_bias.h"
 #include "model/regrouper.h"
 #include "model/rope_table.h"
 #include "model/router_recall.h"
@@ -75,7 +77,7 @@ class Planner {
     plan_.all_experts_bytes = bounds(Mode::kResident).most;
     // Experts of a packed file differ in size: a token uses them at their mean.
     plan_.token_expert_bytes =
-        ceil_div(layout.total_weight_bytes() * spec.router.num_used, spec.router.num_experts);
+        ceil_div(decoded_bytes(layout) * spec.router.num_used, spec.router.num_experts);
   }
 
   MemoryPlan plan() {
@@ -85,13 +87,29 @@ class Planner {
     plan_.budget_bytes = budget_bytes(options_, plan_.least_bytes);
     plan_.context = choose_context(largest_context);
     plan_.batch = choose_batch();
-    plan_.kv_cache_bytes = KvCache::bytes(spec_, plan_.context, options_.kv_type);
+    plan_.kv_cache_bytes = context_bytes(plan_.context);
     plan_.scratch_bytes = scratch(plan_.batch);
     share_budget(plan_, plan_.budget_bytes, plan_.most_pool_bytes);
     return plan_;
   }
 
  private:
+  // Of the experts that generating goes through: those of an encoder are for the prompt.
+  uint64_t decoded_bytes(const ExpertLayout& layout) const {
+    uint64_t bytes = layout.total_weight_bytes();
+    for (uint32_t layer = 0; layer < spec_.num_encoder_layers; ++layer) {
+      for (uint32_t expert = 0; layout.is_moe(layer) && expert < layout.num_experts(); ++expert) {
+        bytes -= layout.place(layer, expert).weight_bytes;
+      }
+    }
+    return bytes;
+  }
+
+  // What grows with the context.
+  uint64_t context_bytes(uint32_t context) const {
+    return KvCache::bytes(spec_, context, options_.kv_type) + PositionBias::bytes(spec_, context);
+  }
+
   uint64_t scratch(uint32_t batch) const {
     const uint64_t trace = options_.trace
                                ? kTraceCopies * EventTrace::bytes(step_capacity(spec_, batch)) +
@@ -105,9 +123,8 @@ class Planner {
   }
 
   uint64_t total(uint32_t context, uint32_t batch, uint64_t pool) const {
-    return with_page_tables(
-        plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes + plan_.reserved_bytes +
-        KvCache::bytes(spec_, context, options_.kv_type) + scratch(batch) + pool);
+    return with_page_tables(plan_.process_bytes + plan_.dense_bytes + plan_.learned_bytes +
+                            plan_.reserved_bytes + context_bytes(context) + scratch(batch) + pool);
   }
 
   uint32_t smallest_context(uint32_t largest) const {
@@ -128,7 +145,7 @@ class Planner {
                            plan_.reserved_bytes + kSlackBytes;
     const uint64_t left = plan_.budget_bytes - std::min(plan_.budget_bytes, fixed);
     const auto too_large = [&] {
-      return KvCache::bytes(spec_, context, options_.kv_type) > left / 4 ||
+      return context_bytes(context) > left / 4 ||
              !fits(context, smallest_batch(), plan_.least_pool_bytes);
     };
     while (context / 2 >= kLeastContext && too_large()) context /= 2;
@@ -183,7 +200,13 @@ uint64_t budget_bytes(const EngineOptions& options, uint64_t least_bytes) {
 ModelFile::ModelFile(const std::string& path) : gguf_(GgufFile::open(path)) {
   const ModelCounts counts = read_counts(gguf_);
   packed_ = read_packed_container(gguf_, counts.num_layers, counts.num_experts);
-  tensors_ = bind_tensors(gguf_, counts.num_layers, counts.num_blocks, counts.num_experts);
+  if (packed_ && counts.num_encoder_layers != 0) {
+    throw Error(ErrorCode::kUnsupported,
+                path +
+                    ": packed containers of models with an encoder are not known; use the file "
+                    "that it was packed from");
+  }
+  tensors_ = bind_tensors(gguf_, counts);
   tensors_.experts_regrouped = packed_.has_value();
   spec_ = read_spec(gguf_, tensors_, counts);
 }

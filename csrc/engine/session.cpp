@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "engine/engine_parts.h"
+#include "model/encoder.h"
 #include "model/recurrent_state.h"
 
 namespace edgemoe {
@@ -33,6 +34,7 @@ Session::Session(Engine& engine) : engine_(engine) {
     throw Error(ErrorCode::kArgument,
                 "this engine has memory for one session, and it is in use; close it first");
   }
+  engine.impl_->cache.set_source_length(0);
 }
 
 Session::~Session() {
@@ -45,6 +47,10 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   const uint32_t context = engine.plan.context;
   check_tokens(tokens, engine.file.spec().vocab_size);
   if (tokens.empty()) throw Error(ErrorCode::kArgument, "there are no tokens to evaluate");
+  if (engine.file.spec().has_encoder() && engine.cache.source_length() == 0) {
+    throw Error(ErrorCode::kArgument,
+                "this model's decoder answers what its encoder read; give that a prompt first");
+  }
   if (tokens.size() > context - position_) {
     throw Error(ErrorCode::kArgument,
                 "the context of " + std::to_string(context) + " tokens is full: " +
@@ -105,6 +111,31 @@ void Session::replay(std::unique_lock<std::mutex>& lock, const ShouldStop& shoul
   state_is_current_ = true;
 }
 
+void Session::encode(std::span<const int32_t> tokens, const ShouldStop& should_stop) {
+  Engine::Impl& engine = *engine_.impl_;
+  const std::lock_guard one_at_a_time(mutex_);
+  const uint32_t context = engine.plan.context;
+  if (!engine.file.spec().has_encoder()) {
+    throw Error(ErrorCode::kArgument, "this model has no encoder; evaluate the prompt instead");
+  }
+  check_tokens(tokens, engine.file.spec().vocab_size);
+  if (tokens.empty() || tokens.size() > context) {
+    throw Error(ErrorCode::kArgument,
+                "a prompt has 1 to " + std::to_string(context) + " tokens (the context); " +
+                    std::to_string(tokens.size()) +
+                    " were given: load the model with a larger context or shorten the text");
+  }
+  auto lock = engine.lock_for_step();
+  engine.begin_step(lock);
+  const auto start = std::chrono::steady_clock::now();
+  position_ = 0;
+  num_rows_ = 0;
+  edgemoe::encode(engine.model, tokens, engine.cache, should_stop);
+  ++engine.steps;
+  engine.tokens += tokens.size();
+  engine.step_ns += ns_since(start);
+}
+
 void Session::evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
                                const ShouldStop& should_stop) {
   Engine::Impl& engine = *engine_.impl_;
@@ -112,6 +143,11 @@ void Session::evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
   const uint32_t context = engine.plan.context;
   const size_t batch = engine.plan.batch;
   check_tokens(tokens, engine.file.spec().vocab_size);
+  if (engine.file.spec().has_encoder()) {
+    throw Error(ErrorCode::kUnsupported,
+                "this model has an encoder; windows of text can be evaluated by models that only "
+                "have a decoder");
+  }
   if (has_state(engine.file.spec())) {
     throw Error(
         ErrorCode::kUnsupported,

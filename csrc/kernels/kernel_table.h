@@ -60,6 +60,7 @@ struct AttendQuery {
   const float* sink;   // may be null; a logit that takes weight and gives no value
   size_t begin;
   size_t end;
+  const float* bias = nullptr;  // bias[p] is added to the score of position p; null: none
 };
 struct AttendArgs {
   const AttendQuery* queries;
@@ -150,7 +151,8 @@ struct ScanArgs {
 };
 using ScanFn = void (*)(const ScanArgs&) noexcept;
 
-enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai, kSigmoid, kLinear };
+// kStep is 1 above 0, else 0: a network without a gate makes ReLU of it.
+enum class Activation : uint8_t { kSilu, kGelu, kRelu, kSwigluOai, kSigmoid, kLinear, kStep };
 
 struct KernelTable {
   const char* level;

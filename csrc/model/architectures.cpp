@@ -91,6 +91,13 @@ constexpr ArchitectureRow kArchitectures[] = {
      .embedding_scale = 78.38367176906169f,
      .logit_factor = 0.5773502691896257f,
      .scale_beside_dense = 0.7071067811865476f},
+    {.name = "switch-transformers",
+     .rope = RopePairs::kNone,
+     .renormalise = Renormalise::kNo,
+     .activation = Activation::kStep,
+     .gated_networks = false,
+     .attention_scale = 1.0f,
+     .has_encoder = true},
 };
 
 }  // namespace

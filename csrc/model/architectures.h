@@ -67,6 +67,7 @@ struct ArchitectureRow {
   bool experts_read_block_input = false;  // through a norm of their own
   bool only_rms_norms = false;            // whichever key gives the epsilon
   bool one_network_per_layer = false;     // attention, state or feed-forward, behind attn_norm
+  bool has_encoder = false;               // an encoder of its own reads the prompt
 };
 
 std::span<const ArchitectureRow> architectures() noexcept;

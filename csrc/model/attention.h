@@ -9,6 +9,9 @@
 namespace edgemoe {
 
 void attend_grouped(StepContext& step, uint32_t layer);
+// The first half of it: only extends the caches, so that rows of later steps are seen too where
+// attention is not causal.
+void store_grouped(StepContext& step, uint32_t layer);
 // MLA in the absorbed form (DeepSeek-V2, arXiv 2405.04434, section 2.1 and appendix C).
 void attend_latent(StepContext& step, uint32_t layer);
 
@@ -17,6 +20,11 @@ void attend_short_convolution(StepContext& step, uint32_t layer);
 void attend_delta(StepContext& step, uint32_t layer);
 void attend_mamba2(StepContext& step, uint32_t layer);
 void attend_mamba(StepContext& step, uint32_t layer);
+
+// Attention of a decoder's layer to what its encoder read.
+void attend_cross(StepContext& step, uint32_t layer);
+// Caches what `layer` of a decoder makes of the encoder's result: work.normed is that of the rows.
+void store_cross(StepContext& step, uint32_t layer);
 
 inline void attend(StepContext& step, uint32_t layer) {
   switch (step.spec.layers[layer].attention.kind) {
@@ -44,7 +52,7 @@ constexpr uint32_t window_begin(const AttentionSpec& attention, uint32_t positio
                                                                   : 0;
 }
 
-// work.branch = attention_output . work.attended (+ bias), for all kinds.
+// work.branch = attention_output . work.attended (+ bias), for all kinds but cross attention.
 void project_attended(StepContext& step, uint32_t layer, size_t attended_size);
 
 }  // namespace edgemoe

@@ -176,11 +176,15 @@ void project_attended(StepContext& step, uint32_t layer, size_t attended_size) {
                         work.branch, step.spec.width);
 }
 
+void store_grouped(StepContext& step, uint32_t layer) {
+  ThreadPool& pool = step.compute.pool();
+  project(step, step.weights.layer(layer), projected_row(step.spec.layers[layer].attention));
+  pool.parallel_for(step.rows.size(), [&](size_t row, size_t) { finish_row(step, layer, row); });
+}
+
 void attend_grouped(StepContext& step, uint32_t layer) {
   const AttentionSpec& attention = step.spec.layers[layer].attention;
-  ThreadPool& pool = step.compute.pool();
-  project(step, step.weights.layer(layer), projected_row(attention));
-  pool.parallel_for(step.rows.size(), [&](size_t row, size_t) { finish_row(step, layer, row); });
+  store_grouped(step, layer);
   attend_queries(step, layer, query_places(step, layer));
   if (attention.gate != AttentionGate::kNone) gate_attended(step, layer);
   project_attended(step, layer, size_t{attention.num_heads} * attention.value_size);

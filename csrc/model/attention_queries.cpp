@@ -55,9 +55,16 @@ struct QueryBlock {
   size_t last_head;
 };
 
+const AttentionSpec& attention_of(const StepContext& step, uint32_t layer,
+                                  const QueryPlaces& places) noexcept {
+  const LayerSpec& spec = step.spec.layers[layer];
+  return places.cross ? spec.cross : spec.attention;
+}
+
 void attend_block(const StepContext& step, uint32_t layer, const QueryPlaces& places,
                   const QueryBlock& block) {
-  const AttentionSpec& attention = step.spec.layers[layer].attention;
+  const AttentionSpec& attention = attention_of(step, layer, places);
+  KvCache& cache = *step.rows[block.first_row].cache;
   std::array<AttendQuery, kMaxAttendQueries> queries;
   size_t num_queries = 0;
   for (size_t row = block.first_row; row < block.last_row; ++row) {
@@ -67,20 +74,23 @@ void attend_block(const StepContext& step, uint32_t layer, const QueryPlaces& pl
       query.query = places.queries.of(row, head);
       query.out = places.results.of(row, head);
       query.sink = places.sinks == nullptr ? nullptr : places.sinks + head;
-      query.begin = window_begin(attention, position);
-      query.end = size_t{position} + 1;
+      query.begin = attention.causal ? window_begin(attention, position) : 0;
+      query.end = attention.causal ? size_t{position} + 1 : cache.source_length();
+      query.bias = places.cross
+                       ? nullptr
+                       : step.position_bias.of(layer, static_cast<uint32_t>(head), position);
     }
   }
-  KvCache& cache = *step.rows[block.first_row].cache;
+  const uint32_t place = places.cross ? cache.cross(layer) : layer;
   const auto kv_head =
       static_cast<uint32_t>(block.first_head / (attention.num_heads / attention.num_kv_heads));
   AttendArgs args;
   args.queries = queries.data();
   args.num_queries = num_queries;
-  args.keys = cache.keys(layer, kv_head);
-  args.values = cache.values(layer, kv_head);
-  args.key_stride = cache.key_stride(layer);
-  args.value_stride = cache.value_stride(layer);
+  args.keys = cache.keys(place, kv_head);
+  args.values = cache.values(place, kv_head);
+  args.key_stride = cache.key_stride(place);
+  args.value_stride = cache.value_stride(place);
   args.key_size = attention.key_size;
   args.value_size = attention.value_size;
   args.scale = attention.scale;
@@ -104,7 +114,7 @@ void attend_item(const StepContext& step, uint32_t layer, const QueryPlaces& pla
 }  // namespace
 
 void attend_queries(const StepContext& step, uint32_t layer, const QueryPlaces& places) {
-  const AttentionSpec& attention = step.spec.layers[layer].attention;
+  const AttentionSpec& attention = attention_of(step, layer, places);
   const size_t group = attention.num_heads / attention.num_kv_heads;
   const Cut cut = cut_of(step, attention);
   const size_t items_per_tile = cut.chunks * attention.num_kv_heads;

@@ -1,5 +1,5 @@
-// Attention of a step's queries to the cache, cut into work items for all threads. Both kinds of
-// attention end here: they differ in where queries come from and results go.
+// Attention of a step's queries to the cache, cut into work items for all threads. All kinds of
+// attention that have keys end here: they differ in where queries come from and results go.
 #pragma once
 
 #include <cstddef>
@@ -25,9 +25,10 @@ struct QueryPlaces {
   HeadVectors<const float> queries;
   HeadVectors<float> results;
   const float* sinks = nullptr;  // one per head; may be null
+  bool cross = false;            // LayerSpec::cross, not LayerSpec::attention
 };
 
-// Requires: the caches hold the keys and values of the step's rows.
+// Requires: the caches hold the keys and values that the rows see.
 void attend_queries(const StepContext& step, uint32_t layer, const QueryPlaces& places);
 
 }  // namespace edgemoe

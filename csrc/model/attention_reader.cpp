@@ -187,6 +187,10 @@ AttentionSpec AttentionReader::grouped(uint32_t layer) const {
   }
   attention.values_are_keys =
       row_.values_may_be_keys && !tensors[TensorRole::kQkv] && !tensors[TensorRole::kValue];
+  attention.position_buckets = keys_.count_or("attention.relative_buckets_count", 0);
+  if (attention.position_buckets != 0) {
+    attention.bucket_distance = keys_.count_or("attention.relative_max_distance", 128);
+  }
   const double scale =
       keys_.value_or("attention.scale", keys_.value_or("attention.output_scale", 0.0));
   attention.scale = scale != 0.0 ? static_cast<float>(scale) : default_scale(attention.key_size);

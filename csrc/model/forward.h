@@ -22,6 +22,7 @@ struct Model {
   const Compute& compute;
   const EmbeddingTable& embedding;
   RopeTable& rope;
+  const PositionBias& position_bias;
   Workspace& work;
   Regrouper& regrouper;
   ExpertStore* store = nullptr;  // null for a dense model
@@ -35,9 +36,15 @@ struct Model {
   ExpertObserver* observer = nullptr;     // null: nobody looks
 };
 
+// out[row] = the scaled embedding of rows[row].token. Errors: kIo.
+void embed(const Model& model, std::span<const StepRow> rows, float* out);
+// Sets the positions of the step's rows. `encoder`: it goes through the encoder's layers.
+StepContext step_of(Model& model, std::span<const StepRow> rows, bool encoder);
+
 // Evaluates the rows, of that phase; the residual stream after the last layer stays in work.x. Asks
-// should_stop before every layer. Requires: 1 <= rows.size() <= work.batch. Errors: kIo,
-// kCancelled; the caches hold undefined rows at the step's positions then.
+// should_stop before every layer. With an encoder it is the decoder that evaluates them; their
+// caches hold what that has read (encoder.h). Requires: 1 <= rows.size() <= work.batch. Errors:
+// kIo, kCancelled; the caches hold undefined rows at the step's positions then.
 void forward(Model& model, std::span<const StepRow> rows, Phase phase,
              const std::function<bool()>& should_stop);
 

@@ -1,6 +1,10 @@
 // Keys and values of one sequence: per layer, position after position, head after head. Rows are
 // F32, F16 or Q8_0 blocks. Latent attention stores one row per position; values are its front.
 // Recurrent layers have a state in float32 instead, that of the last position evaluated.
+//
+// With an encoder there is besides, for each layer of the decoder, what it makes of the encoder's
+// result; and what only the encoder works with: its residual stream, and keys and values that its
+// layers use one after another.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +51,16 @@ class KvCache {
   float* state(uint32_t layer) noexcept {
     return reinterpret_cast<float*>(buffer_.data() + layers_[layer].keys);
   }
+  // Where `layer` of a decoder keeps keys and values of the encoder's result: a layer for keys(),
+  // values() and their strides.
+  uint32_t cross(uint32_t layer) const noexcept {
+    return num_layers_ + layer - num_encoder_layers_;
+  }
+  // Of the encoder: [context][width].
+  float* source_stream() noexcept { return reinterpret_cast<float*>(data_); }
+  // Positions that the encoder has read; 0: none, or not to the end.
+  uint32_t source_length() const noexcept { return source_length_; }
+  void set_source_length(uint32_t length) noexcept { source_length_ = length; }
   size_t key_stride(uint32_t layer) const noexcept { return layers_[layer].key_stride; }
   size_t value_stride(uint32_t layer) const noexcept { return layers_[layer].value_stride; }
 
@@ -59,6 +73,8 @@ class KvCache {
     size_t key_stride = 0;  // bytes of one position
     size_t value_stride = 0;
   };
+  static Layer place_rows(const AttentionSpec& attention, uint32_t context, kernels::KvType type,
+                          uint64_t& end);
   static uint64_t place(const ModelSpec& spec, uint32_t context, kernels::KvType type,
                         std::vector<Layer>& layers);
 
@@ -66,7 +82,10 @@ class KvCache {
 
   kernels::KvType type_ = kernels::KvType::kF16;
   uint32_t context_ = 0;
-  std::vector<Layer> layers_;
+  uint32_t num_layers_ = 0;
+  uint32_t num_encoder_layers_ = 0;
+  uint32_t source_length_ = 0;
+  std::vector<Layer> layers_;  // and behind them those of cross()
   AlignedBuffer buffer_;
   std::byte* data_ = nullptr;  // buffer_, or the memory of the cache that this is a part of
 };

@@ -15,7 +15,7 @@ static_assert(Workspace::kLookAheadRows <= LearnedRouting::kMaxRows);
 static_assert(LearnedRouting::kTableLayers == ReadAhead::kMaxDistance);
 
 bool is_moe(const StepContext& step, uint32_t layer) {
-  return layer < step.spec.num_layers && step.spec.layers[layer].ffn.kind == FfnKind::kMoe;
+  return layer < step.end_layer && step.spec.layers[layer].ffn.kind == FfnKind::kMoe;
 }
 
 void add_once(std::vector<uint32_t>& experts, uint32_t expert) {
@@ -135,9 +135,9 @@ void name_all(StepContext& step, uint32_t layer, ExpertStore& store) {
 }
 
 void name_first(StepContext& step, ExpertStore& store) {
-  uint32_t first = 0;
-  while (first < step.spec.num_layers && !is_moe(step, first)) ++first;
-  if (first == step.spec.num_layers || !store.wants_guesses()) return;
+  uint32_t first = step.first_layer;
+  while (first < step.end_layer && !is_moe(step, first)) ++first;
+  if (first == step.end_layer || !store.wants_guesses()) return;
   name_all(step, first, store);
   store.read_ahead();
 }
@@ -147,7 +147,7 @@ void name_first(StepContext& step, ExpertStore& store) {
 void announce_next_layer(StepContext& step, uint32_t layer, ExpertStore& store) {
   uint32_t next = layer;
   do {
-    next = (next + 1) % step.spec.num_layers;
+    next = next + 1 == step.end_layer ? step.first_layer : next + 1;
   } while (!is_moe(step, next));
   if (next != layer) name_all(step, next, store);
 }
@@ -166,7 +166,8 @@ void look_ahead_of_first(StepContext& step, const LookAhead& ahead, ExpertStore&
   // With a script the tokens are not those that were routed so.
   if (step.script != nullptr || !store.wants_guesses()) return;
   uint32_t distance = 0;
-  for (uint32_t layer = 0; layer < step.spec.num_layers && distance < ahead.num_layers; ++layer) {
+  for (uint32_t layer = step.first_layer; layer < step.end_layer && distance < ahead.num_layers;
+       ++layer) {
     if (!is_moe(step, layer)) continue;
     ask_tokens(step, layer, *ahead.learned);
     if (!step.work.ahead_experts.empty()) {
@@ -185,6 +186,7 @@ void look_ahead(StepContext& step, uint32_t layer, const LookAhead& ahead, Exper
     if (wanted && uses_most(step) && is_moe(step, layer + 1)) name_all(step, layer + 1, store);
     return;
   }
+  if (step.is_part) return;
   if (ahead.learned != nullptr) learn(step, layer, *ahead.learned);
   if (!wanted) return;
   const bool ask_routers = ahead.predictor != Predictor::kTransitions;

@@ -64,6 +64,11 @@ struct AttentionSpec {
   uint32_t value_size = 0;       // of a head, as cached; kLatent: latent_size
   uint32_t window = 0;           // positions that a query sees, itself included; 0: all
   bool window_is_chunk = false;  // it sees those from the last multiple of `window` on instead
+  bool causal = true;            // else it sees all positions, those behind it too
+  // A bias on scores, by bucket of the distance from query to key; 0 buckets: none. Distances of
+  // bucket_distance and more share the last bucket.
+  uint32_t position_buckets = 0;
+  uint32_t bucket_distance = 0;
   QkNorm qk_norm = QkNorm::kNone;
   bool qk_norm_after_rope = false;
   bool norms_values = false;     // each head, without weights
@@ -74,7 +79,7 @@ struct AttentionSpec {
   float temperature_scale = 0;      // this: 1 + scale * log(1 + floor((p + 1) / length)); 0: not
   float softcap = 0;                // 0: none
   float qkv_clamp = 0;              // 0: none
-  RopeSpec rope;
+  RopeSpec rope = {};
   // kLatent
   uint32_t query_rank = 0;  // 0: queries come from one matrix
   uint32_t latent_size = 0;
@@ -124,6 +129,8 @@ struct FfnSpec {
 
 struct LayerSpec {
   AttentionSpec attention;
+  // Of a decoder behind an encoder: to what that has read. kNone elsewhere.
+  AttentionSpec cross = {.kind = AttentionKind::kNone};
   FfnSpec ffn;
 };
 
@@ -131,14 +138,16 @@ struct ModelSpec {
   std::string architecture;
   std::string name;  // general.name; may be empty
   uint32_t num_layers = 0;
-  uint32_t width = 0;  // of the residual stream
+  uint32_t num_encoder_layers = 0;  // the first ones; 0: there is no encoder
+  uint32_t width = 0;               // of the residual stream
   uint32_t vocab_size = 0;
   uint32_t trained_context = 0;
   NormKind norm = NormKind::kRms;
   float norm_epsilon = 0;
   kernels::Activation activation = kernels::Activation::kSilu;
   float activation_limit = 0;  // kSwigluOai
-  bool gated_networks = true;  // else down(activation(up x) * up x): kRelu gives the square of ReLU
+  bool gated_networks =
+      true;  // else down(activation(up x) * up x): kRelu squares, kStep gives ReLU
   float embedding_scale = 1.0f;
   float residual_scale = 1.0f;  // multiplies what attention and FFN add to the stream
   float logit_scale = 1.0f;     // multiplies the logits
@@ -146,7 +155,10 @@ struct ModelSpec {
   RouterSpec router;            // num_experts 0: a dense model
   std::vector<LayerSpec> layers;
 
+  int32_t decoder_start_token = -1;  // that a decoder behind an encoder begins with
+
   bool is_moe() const noexcept { return router.num_experts != 0; }
+  bool has_encoder() const noexcept { return num_encoder_layers != 0; }
   // The experts of a layer are known before its attention runs.
   bool routes_early(uint32_t layer) const noexcept {
     return router.reads_block_input || layers[layer].ffn.experts_read_block_input;

@@ -59,6 +59,7 @@ class WeightPlacer {
     using enum TensorRole;
     const BoundTensor& output = tensors[kOutput];
     matrix(output ? output : tensors[kTokenEmbedding], weights.output_);
+    vector(tensors[kEncoderNorm], weights.encoder_norm_);
     vector(tensors[kOutputNorm], weights.output_norm_);
     vector(tensors[kOutputNormBias], weights.output_norm_bias_);
     vector(tensors[kOutputBias], weights.output_bias_);
@@ -124,6 +125,7 @@ class WeightPlacer {
     vector(from[kQueryNorm], to.query_norm);
     vector(from[kKeyNorm], to.key_norm);
     vector(from[kSinks], to.sinks);
+    vector(from[kPositionBias], to.position_bias);
     matrix(from[kQueryDown], to.query_down);
     vector(from[kQueryDownNorm], to.query_down_norm);
     matrix(from[kQueryUp], to.query_up);
@@ -139,6 +141,16 @@ class WeightPlacer {
     matrix(from[kAttentionOutput], to.attention_output);
     vector(from[kAttentionOutputBias], to.attention_output_bias);
     recurrent(spec, from, to);
+    cross_attention(from, to);
+  }
+
+  void cross_attention(const LayerTensors& from, LayerWeights& to) {
+    using enum TensorRole;
+    vector(from[kCrossNorm], to.cross_norm);
+    matrix(from[kCrossQuery], to.cross_query);
+    matrix(from[kCrossKey], to.cross_key);
+    matrix(from[kCrossValue], to.cross_value);
+    matrix(from[kCrossOutput], to.cross_output);
   }
 
   void delta_in(const AttentionSpec& spec, const BoundTensor& tensor, LayerWeights& to) {

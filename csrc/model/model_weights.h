@@ -32,8 +32,9 @@ struct LayerWeights {
   MatrixView query_down, query_up, latent_down;
   const float* query_down_norm = nullptr;
   const float* latent_norm = nullptr;
-  std::vector<MatrixView> key_absorb;  // per head: [latent_size rows, content_size columns]
-  std::vector<MatrixView> value_up;    // per head: [head_value_size rows, latent_size columns]
+  std::vector<MatrixView> key_absorb;    // per head: [latent_size rows, content_size columns]
+  std::vector<MatrixView> value_up;      // per head: [head_value_size rows, latent_size columns]
+  const float* position_bias = nullptr;  // [buckets][num_heads], of the first layer of a stack
   MatrixView attention_output;
   const float* attention_output_bias = nullptr;
   // kShortConvolution, kDeltaNet; their last matrix is attention_output.
@@ -48,6 +49,9 @@ struct LayerWeights {
   const float* decay_coefficient = nullptr;  // [num_heads]; kMamba: [key_size][value_size]
   const float* state_norm = nullptr;         // kDeltaNet: [value_size]; kMamba2: of all heads
   const float* skip = nullptr;               // kMamba2: [num_heads]
+  // Attention of a decoder to what its encoder read.
+  const float* cross_norm = nullptr;
+  MatrixView cross_query, cross_key, cross_value, cross_output;
   const float* post_attention_norm = nullptr;
   const float* ffn_norm = nullptr;
   const float* ffn_norm_bias = nullptr;
@@ -82,6 +86,7 @@ class ModelWeights {
   // All that it holds.
   std::span<const std::byte> memory() const noexcept { return {arena_.data(), arena_.bytes()}; }
   const LayerWeights& layer(uint32_t index) const noexcept { return layers_[index]; }
+  const float* encoder_norm() const noexcept { return encoder_norm_; }
   const float* output_norm() const noexcept { return output_norm_; }
   const float* output_norm_bias() const noexcept { return output_norm_bias_; }
   const MatrixView& output() const noexcept { return output_; }
@@ -98,6 +103,7 @@ class ModelWeights {
   AlignedBuffer arena_;
   std::vector<LayerWeights> layers_;
   MatrixView output_;
+  const float* encoder_norm_ = nullptr;
   const float* output_norm_ = nullptr;
   const float* output_norm_bias_ = nullptr;
   const float* output_bias_ = nullptr;

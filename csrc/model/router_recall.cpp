@@ -52,7 +52,7 @@ void RouterRecall::measure(StepContext& step, uint32_t layer) {
   }
   for (uint32_t distance = 1; distance < kDistances; ++distance) {
     const uint32_t later = layer + distance;
-    if (later >= step.spec.num_layers) break;
+    if (later >= step.end_layer) break;
     if (step.spec.layers[later].ffn.kind == FfnKind::kMoe) ask(later, distance, early_);
   }
 }

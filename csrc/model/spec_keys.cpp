@@ -12,6 +12,7 @@ constexpr std::string_view kRedundant[] = {
     "attention.recurrent_layers",
     "block_count",
     "context_length",
+    "decoder_block_count",
     "expert_count",
     "expert_feed_forward_length",
     "expert_group_used_count",

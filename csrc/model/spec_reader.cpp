@@ -26,6 +26,7 @@ class SpecReader {
     spec_.architecture = row_.name;
     spec_.name = metadata_.get_string_or("general.name", "");
     spec_.num_layers = counts_.num_layers;
+    spec_.num_encoder_layers = counts_.num_encoder_layers;
     spec_.width = keys_.count("embedding_length");
     spec_.trained_context = keys_.count_or("context_length", 0, SpecKeys::kMaxPositions);
     spec_.vocab_size = vocab_size();
@@ -34,13 +35,36 @@ class SpecReader {
     read_router();
     const AttentionReader attention(keys_, row_, tensors_, spec_, counts_.num_blocks);
     for (uint32_t layer = 0; layer < spec_.num_layers; ++layer) {
-      spec_.layers.push_back({attention.read(layer), ffn(layer)});
+      LayerSpec one{.attention = attention.read(layer), .ffn = ffn(layer)};
+      if (spec_.has_encoder()) set_stack(layer, one);
+      spec_.layers.push_back(one);
     }
+    if (spec_.has_encoder()) read_start_token();
     keys_.refuse_unknown();
     return std::move(spec_);
   }
 
  private:
+  // An encoder's layers see all of what it reads; a decoder's attend to that too.
+  void set_stack(uint32_t layer, LayerSpec& one) const {
+    if (layer < spec_.num_encoder_layers) {
+      one.attention.causal = false;
+      return;
+    }
+    one.cross = one.attention;
+    one.cross.causal = false;
+    one.cross.position_buckets = 0;
+  }
+
+  void read_start_token() {
+    constexpr std::string_view kKey = "decoder_start_token_id";
+    const uint32_t token = keys_.count(kKey, SpecKeys::kMaxPositions);
+    if (token >= spec_.vocab_size) {
+      keys_.refuse(ErrorCode::kFormat, kKey, "is outside the vocabulary");
+    }
+    spec_.decoder_start_token = static_cast<int32_t>(token);
+  }
+
   // The embedding has one row per token, so its tensor decides; a vocabulary that is present must
   // not be larger.
   uint32_t vocab_size() const {
@@ -191,7 +215,8 @@ class SpecReader {
 ModelCounts read_counts(const GgufFile& file) {
   const Metadata& metadata = file.metadata();
   const std::string& name = metadata.get_string("general.architecture");
-  if (find_architecture(name) == nullptr) {
+  const ArchitectureRow* found = find_architecture(name);
+  if (found == nullptr) {
     std::string known;
     for (const ArchitectureRow& row : architectures()) {
       known += (known.empty() ? "" : ", ") + std::string(row.name);
@@ -211,6 +236,17 @@ ModelCounts read_counts(const GgufFile& file) {
   counts.num_layers = counts.num_blocks - next_n;
   counts.num_experts =
       static_cast<uint32_t>(metadata.get_uint_or(name + ".expert_count", 0, SpecKeys::kMaxCount));
+  if (!found->has_encoder) return counts;
+  // block_count is the encoder's.
+  const uint32_t decoder = static_cast<uint32_t>(
+      metadata.get_uint_or(name + ".decoder_block_count", counts.num_blocks, SpecKeys::kMaxCount));
+  if (next_n != 0 || decoder == 0) {
+    throw Error(ErrorCode::kFormat, metadata.source() + ": " + name +
+                                        ".decoder_block_count is 0, or there are NextN blocks");
+  }
+  counts.num_encoder_layers = counts.num_blocks;
+  counts.num_blocks += decoder;
+  counts.num_layers = counts.num_blocks;
   return counts;
 }
 

@@ -9,15 +9,8 @@
 
 namespace edgemoe {
 
-// The counts that binding tensors needs; read first.
-struct ModelCounts {
-  uint32_t num_layers = 0;  // that are computed
-  uint32_t num_blocks = 0;  // in the file: NextN blocks included
-  uint32_t num_experts = 0;
-};
-
-// Errors: kUnsupported for an architecture that is not in the table (the message lists those that
-// are); kFormat for a missing or impossible count.
+// What binding tensors needs; read first. Errors: kUnsupported for an architecture that is not in
+// the table (the message lists those that are); kFormat for a missing or impossible count.
 ModelCounts read_counts(const GgufFile& file);
 
 // Errors: kFormat for values that contradict each other or a tensor's shape (naming key or tensor);

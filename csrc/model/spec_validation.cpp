@@ -48,6 +48,18 @@ void validate_attention(const AttentionSpec& attention, const std::string& where
           "attention.value_length is not attention.key_length, and attn_v.weight is missing");
 }
 
+// Buckets are shared out by model/position_bias.h.
+void validate_buckets(const AttentionSpec& attention, const std::string& where) {
+  if (attention.position_buckets == 0) return;
+  const uint32_t one_way =
+      attention.causal ? attention.position_buckets : attention.position_buckets / 2;
+  require(one_way >= 2, where, "attention.relative_buckets_count is too small");
+  require(attention.bucket_distance > one_way / 2, where,
+          "attention.relative_max_distance is within the buckets of single distances");
+  require(attention.kind == AttentionKind::kGrouped, where,
+          "attention.relative_buckets_count does not fit its kind of attention");
+}
+
 std::string_view name_of(ExpertMatrix matrix) {
   constexpr std::string_view kNames[] = {"ffn_gate", "ffn_up", "ffn_down"};
   return kNames[static_cast<size_t>(matrix)];
@@ -56,12 +68,17 @@ std::string_view name_of(ExpertMatrix matrix) {
 // Checks the tensors of one layer against the roles that the forward pass will ask for.
 class LayerCheck {
  public:
-  LayerCheck(const ModelSpec& spec, const LayerTensors& tensors, std::string where)
-      : spec_(spec), tensors_(tensors), where_(std::move(where)) {}
+  LayerCheck(const ModelSpec& spec, const ModelTensors& tensors, uint32_t layer,
+             const std::string& source)
+      : spec_(spec),
+        tensors_(tensors.layers[layer]),
+        is_first_(layer == 0 || layer == spec.num_encoder_layers),
+        where_(source + ": " + block_name(layer, spec.num_encoder_layers) + ".") {}
 
   void run(const LayerSpec& layer) {
     vector(TensorRole::kAttentionNorm, spec_.width);
     attention(layer.attention);
+    cross_attention(layer.cross);
     optional_vector(TensorRole::kAttentionNormBias, spec_.width);
     optional_vector(TensorRole::kFfnNormBias, spec_.width);
     optional_vector(TensorRole::kRopeFactors, layer.attention.rope.dimensions / 2);
@@ -203,6 +220,9 @@ class LayerCheck {
            uint64_t{attention.num_heads} * attention.value_size);
     optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
     optional_vector(TensorRole::kSinks, attention.num_heads);
+    if (attention.position_buckets != 0 && is_first_) {
+      matrix(TensorRole::kPositionBias, attention.position_buckets, attention.num_heads);
+    }
     if (attention.gate == AttentionGate::kOwnMatrix) {
       matrix(TensorRole::kAttentionGate, uint64_t{attention.num_heads} * attention.value_size,
              spec_.width);
@@ -235,6 +255,19 @@ class LayerCheck {
     }
     matrix(TensorRole::kAttentionOutput, spec_.width, heads * attention.head_value_size);
     optional_vector(TensorRole::kAttentionOutputBias, spec_.width);
+  }
+
+  void cross_attention(const AttentionSpec& attention) {
+    if (attention.kind == AttentionKind::kNone) return;
+    const uint64_t values = uint64_t{attention.num_heads} * attention.value_size;
+    vector(TensorRole::kCrossNorm, spec_.width);
+    matrix(TensorRole::kCrossQuery, uint64_t{attention.num_heads} * attention.key_size,
+           spec_.width);
+    matrix(TensorRole::kCrossKey, uint64_t{attention.num_kv_heads} * attention.key_size,
+           spec_.width);
+    matrix(TensorRole::kCrossValue, uint64_t{attention.num_kv_heads} * attention.value_size,
+           spec_.width);
+    matrix(TensorRole::kCrossOutput, spec_.width, values);
   }
 
   void dense_ffn(const FfnSpec& ffn) {
@@ -323,6 +356,7 @@ class LayerCheck {
 
   const ModelSpec& spec_;
   const LayerTensors& tensors_;
+  bool is_first_;  // of its stack
   std::string where_;
   bool used_[kNumTensorRoles] = {};
 };
@@ -337,6 +371,7 @@ void validate_spec(const ModelSpec& spec, const std::string& source) {
   for (uint32_t layer = 0; layer < spec.num_layers; ++layer) {
     const std::string where = source + ": layer " + std::to_string(layer);
     validate_attention(spec.layers[layer].attention, where);
+    validate_buckets(spec.layers[layer].attention, where);
     const LayerSpec& one = spec.layers[layer];
     require(one.ffn.kind == FfnKind::kNone || one.ffn.width >= 1, where,
             "feed_forward_length is 0");
@@ -358,6 +393,10 @@ void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
   };
   require(static_cast<bool>(tensors[TensorRole::kOutputNorm]), source,
           "output_norm.weight is missing; the file is incomplete");
+  require(static_cast<bool>(tensors[TensorRole::kEncoderNorm]) == spec.has_encoder(), source,
+          spec.has_encoder() ? "enc.output_norm.weight is missing; the file is incomplete"
+                             : "enc.output_norm.weight belongs to an encoder, and there is none");
+  check_model(TensorRole::kEncoderNorm, 1, spec.width);
   check_model(TensorRole::kTokenEmbedding, spec.vocab_size, spec.width);
   check_model(TensorRole::kOutput, spec.vocab_size, spec.width);
   check_model(TensorRole::kOutputNorm, 1, spec.width);
@@ -369,8 +408,7 @@ void validate_tensors(const ModelSpec& spec, const ModelTensors& tensors,
       check_model(TensorRole::kRopeFactors, 1, rope.dimensions / 2);
       check_model(TensorRole::kRopeFactorsLong, 1, rope.dimensions / 2);
     }
-    LayerCheck(spec, tensors.layers[layer], source + ": blk." + std::to_string(layer) + ".")
-        .run(spec.layers[layer]);
+    LayerCheck(spec, tensors, layer, source).run(spec.layers[layer]);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "model/kv_cache.h"
 #include "model/model_spec.h"
 #include "model/model_weights.h"
+#include "model/position_bias.h"
 #include "model/rope_table.h"
 #include "model/route_script.h"
 #include "model/router_recall.h"
@@ -32,8 +33,14 @@ struct StepContext {
   const ModelWeights& weights;
   const Compute& compute;
   const RopeTable& rope;
+  const PositionBias& position_bias;
   Workspace& work;
   std::span<const StepRow> rows;
+  // What the step goes through: all layers, or those of the encoder or the decoder.
+  uint32_t first_layer = 0;
+  uint32_t end_layer = 0;
+  // Of a pass that takes several batches through each layer: no tokens of its own are known of it.
+  bool is_part = false;
   const RouteScript* script = nullptr;  // routes in place of the router
   EventTrace* trace = nullptr;          // null: nothing is recorded
   RouterRecall* recall = nullptr;       // likewise

@@ -69,6 +69,7 @@ WorkspaceSizes workspace_sizes(const ModelSpec& spec) noexcept {
   sizes.scaled_inputs = spec.router.weight_before_ffn ? spec.router.num_used : 0;
   for (const LayerSpec& layer : spec.layers) {
     add_attention(layer.attention, sizes);
+    add_attention(layer.cross, sizes);
     const FfnSpec& ffn = layer.ffn;
     grow(sizes.expert_input, ffn.experts_have_norm ? spec.width : ffn.narrow_width);
     if (spec.router.reads_block_input || ffn.router_has_norm) sizes.router_input = spec.width;

@@ -21,25 +21,27 @@ std::string shape_text(const TensorInfo& tensor) {
 
 class Binder {
  public:
-  Binder(const GgufFile& file, uint32_t num_layers, uint32_t num_experts)
-      : file_(file), num_experts_(num_experts) {
-    tensors_.layers.resize(num_layers);
+  Binder(const GgufFile& file, const ModelCounts& counts)
+      : file_(file), counts_(counts), num_experts_(counts.num_experts) {
+    tensors_.layers.resize(counts.num_layers);
   }
 
-  void bind(const TensorInfo& tensor) {
-    const std::optional<TensorMeaning> meaning = meaning_of(tensor.name);
+  // `layer` is the tensor's among those of the model, where it belongs to one.
+  void bind(const TensorInfo& tensor, std::optional<uint32_t> layer) {
+    std::optional<TensorMeaning> meaning = meaning_of(tensor.name);
     if (!meaning) {
       fail(ErrorCode::kUnsupported, file_, tensor,
            "is not known to this version of edgemoe; the model would be computed wrongly without "
            "it");
     }
     if (meaning->scope == TensorScope::kIgnored) return;
+    if (layer) meaning->layer = *layer;
     if (meaning->role) return bind_dense(tensor, *meaning);
     if (meaning->is_scale) return bind_expert_scale(tensor, *meaning);
-    LayerTensors& layer = tensors_.layers[meaning->layer];
+    LayerTensors& bound = tensors_.layers[meaning->layer];
     bind_expert(tensor, *meaning,
-                meaning->is_low_copy ? low_copy_entry(layer, *meaning->expert_matrix)
-                                     : expert_entry(layer, *meaning));
+                meaning->is_low_copy ? low_copy_entry(bound, *meaning->expert_matrix)
+                                     : expert_entry(bound, *meaning));
   }
 
   ModelTensors finish() {
@@ -146,8 +148,9 @@ class Binder {
       bool complete = !entry.offsets.empty();
       for (const uint64_t offset : entry.offsets) complete = complete && offset != 0;
       if (!complete) {
-        throw Error(ErrorCode::kFormat, file_.paths()[0] + ": blk." +
-                                            std::to_string(&layer - tensors_.layers.data()) +
+        const auto index = static_cast<uint32_t>(&layer - tensors_.layers.data());
+        throw Error(ErrorCode::kFormat, file_.paths()[0] + ": " +
+                                            block_name(index, counts_.num_encoder_layers) +
                                             " lacks some of its experts; the file is incomplete");
       }
     }
@@ -176,23 +179,44 @@ class Binder {
   }
 
   const GgufFile& file_;
+  const ModelCounts& counts_;
   uint32_t num_experts_;
   ModelTensors tensors_;
 };
 
+// The layer among those of the model.
+uint32_t layer_of(const GgufFile& file, const TensorInfo& tensor, const BlockName& block,
+                  const ModelCounts& counts) {
+  const uint32_t encoder = counts.num_encoder_layers;
+  if ((block.stack == LayerStack::kOnly) != (encoder == 0)) {
+    fail(ErrorCode::kFormat, file, tensor,
+         encoder == 0
+             ? "belongs to an encoder or decoder, and models of this architecture have one "
+               "stack of layers"
+             : "belongs to neither the encoder nor the decoder");
+  }
+  const bool in_encoder = block.stack == LayerStack::kEncoder;
+  const uint32_t count = in_encoder ? encoder : counts.num_blocks - encoder;
+  if (block.number >= count) {
+    fail(ErrorCode::kFormat, file, tensor,
+         "belongs to no block: block_count is " + std::to_string(count));
+  }
+  return block.number + (in_encoder ? 0 : encoder);
+}
+
 }  // namespace
 
-ModelTensors bind_tensors(const GgufFile& file, uint32_t num_layers, uint32_t num_blocks,
-                          uint32_t num_experts) {
-  Binder binder(file, num_layers, num_experts);
+ModelTensors bind_tensors(const GgufFile& file, const ModelCounts& counts) {
+  Binder binder(file, counts);
   for (const TensorInfo& tensor : file.tensors()) {
-    const std::optional<uint32_t> layer = layer_of(tensor.name);
-    if (layer && *layer >= num_blocks) {
-      fail(ErrorCode::kFormat, file, tensor,
-           "belongs to no block: block_count is " + std::to_string(num_blocks));
+    const std::optional<BlockName> block = block_of(tensor.name);
+    if (!block) {
+      binder.bind(tensor, std::nullopt);
+      continue;
     }
-    if (layer && *layer >= num_layers) continue;  // a NextN block: takes no part in generation
-    binder.bind(tensor);
+    const uint32_t layer = layer_of(file, tensor, *block, counts);
+    if (layer >= counts.num_layers) continue;  // a NextN block: takes no part in generation
+    binder.bind(tensor, layer);
   }
   return binder.finish();
 }

@@ -17,6 +17,7 @@ namespace edgemoe {
 enum class TensorRole : uint8_t {
   // of the model
   kTokenEmbedding,
+  kEncoderNorm,  // kOutputNorm is then the decoder's
   kOutputNorm,
   kOutputNormBias,
   kOutput,
@@ -39,6 +40,7 @@ enum class TensorRole : uint8_t {
   kQueryNorm,
   kKeyNorm,
   kSinks,
+  kPositionBias,       // by bucket of distances; in the first layer of a stack, for all of it
   kPostAttentionNorm,  // of the branch; where there is no kFfnNorm, that
   kQueryDown,
   kQueryDownNorm,
@@ -65,6 +67,12 @@ enum class TensorRole : uint8_t {
   kRateNorm,
   kStateKeyNorm,
   kStateQueryNorm,
+  // of a layer: attention to what the encoder read
+  kCrossNorm,
+  kCrossQuery,
+  kCrossKey,
+  kCrossValue,
+  kCrossOutput,
   // of a layer: feed-forward
   kFfnNorm,
   kFfnNormBias,
@@ -121,11 +129,18 @@ struct ModelTensors {
   }
 };
 
-// Binds every tensor of the file to a role of its layer. `ignored_prefixes` are names that the
-// architecture lists as unused. Tensors of blocks >= num_layers (NextN) are skipped only when
-// num_blocks > num_layers says so. Errors: kUnsupported naming a tensor that has no role;
-// kFormat for a layer number outside the model, experts that disagree in number or shape.
-ModelTensors bind_tensors(const GgufFile& file, uint32_t num_layers, uint32_t num_blocks,
-                          uint32_t num_experts);
+// What a file says of its layers before its tensors are looked at. With an encoder its layers come
+// first, those of the decoder behind them.
+struct ModelCounts {
+  uint32_t num_layers = 0;  // that are computed
+  uint32_t num_blocks = 0;  // in the file: NextN blocks included
+  uint32_t num_experts = 0;
+  uint32_t num_encoder_layers = 0;  // 0: there is no encoder
+};
+
+// Binds every tensor of the file to a role of its layer. Tensors of blocks >= num_layers (NextN)
+// are skipped only when num_blocks > num_layers says so. Errors: kUnsupported naming a tensor that
+// has no role; kFormat for a layer outside the model, experts that disagree in number or shape.
+ModelTensors bind_tensors(const GgufFile& file, const ModelCounts& counts);
 
 }  // namespace edgemoe

@@ -15,7 +15,9 @@ using enum TensorRole;
 
 constexpr RoleName kModelNames[] = {
     {kTokenEmbedding, "token_embd.weight"},
+    {kEncoderNorm, "enc.output_norm.weight"},
     {kOutputNorm, "output_norm.weight"},
+    {kOutputNorm, "dec.output_norm.weight"},
     {kOutputNorm, "token_embd_norm.weight"},
     {kOutputNormBias, "output_norm.bias"},
     {kOutput, "output.weight"},
@@ -37,10 +39,17 @@ constexpr RoleName kLayerNames[] = {
     {kQkv, "attn_qkv.weight"},
     {kQkvBias, "attn_qkv.bias"},
     {kAttentionOutput, "attn_output.weight"},
+    {kAttentionOutput, "attn_o.weight"},
     {kAttentionOutputBias, "attn_output.bias"},
     {kQueryNorm, "attn_q_norm.weight"},
     {kKeyNorm, "attn_k_norm.weight"},
     {kSinks, "attn_sinks.weight"},
+    {kPositionBias, "attn_rel_b.weight"},
+    {kCrossNorm, "cross_attn_norm.weight"},
+    {kCrossQuery, "cross_attn_q.weight"},
+    {kCrossKey, "cross_attn_k.weight"},
+    {kCrossValue, "cross_attn_v.weight"},
+    {kCrossOutput, "cross_attn_o.weight"},
     {kPostAttentionNorm, "post_attention_norm.weight"},
     {kPostAttentionNorm, "attn_output_norm.weight"},
     {kQueryDown, "attn_q_a.weight"},
@@ -177,34 +186,49 @@ std::optional<TensorMeaning> find_meaning(std::span<const RoleName> names, std::
 }
 
 constexpr std::string_view kLayerPrefix = "blk.";
+// In the order of LayerStack.
+constexpr std::string_view kStackPrefixes[] = {kLayerPrefix, "enc.blk.", "dec.blk."};
 
 }  // namespace
 
-std::optional<uint32_t> layer_of(std::string_view name) noexcept {
-  if (!name.starts_with(kLayerPrefix)) return std::nullopt;
-  const size_t dot = name.find('.', kLayerPrefix.size());
-  if (dot == std::string_view::npos) return std::nullopt;
-  return parse_number(name.substr(kLayerPrefix.size(), dot - kLayerPrefix.size()));
+std::optional<BlockName> block_of(std::string_view name) noexcept {
+  for (size_t stack = 0; stack < std::size(kStackPrefixes); ++stack) {
+    const std::string_view prefix = kStackPrefixes[stack];
+    if (!name.starts_with(prefix)) continue;
+    const size_t dot = name.find('.', prefix.size());
+    if (dot == std::string_view::npos) return std::nullopt;
+    const auto number = parse_number(name.substr(prefix.size(), dot - prefix.size()));
+    if (!number) return std::nullopt;
+    return BlockName{static_cast<LayerStack>(stack), *number, name.substr(dot + 1)};
+  }
+  return std::nullopt;
+}
+
+std::string block_name(uint32_t layer, uint32_t num_encoder_layers) {
+  if (num_encoder_layers == 0) return std::string(kLayerPrefix) + std::to_string(layer);
+  const bool in_encoder = layer < num_encoder_layers;
+  const auto stack = in_encoder ? LayerStack::kEncoder : LayerStack::kDecoder;
+  const uint32_t number = in_encoder ? layer : layer - num_encoder_layers;
+  return std::string(kStackPrefixes[static_cast<size_t>(stack)]) + std::to_string(number);
 }
 
 std::optional<TensorMeaning> meaning_of(std::string_view name) {
-  const std::optional<uint32_t> layer = layer_of(name);
-  if (!layer) {
+  const std::optional<BlockName> block = block_of(name);
+  if (!block) {
     auto meaning = find_meaning(kModelNames, name);
     if (meaning && meaning->expert_matrix) return std::nullopt;
     return meaning;
   }
-  const std::string_view rest = name.substr(name.find('.', kLayerPrefix.size()) + 1);
   for (const std::string_view ignored : kIgnoredSuffixes) {
-    if (!rest.starts_with(ignored)) continue;
+    if (!block->rest.starts_with(ignored)) continue;
     TensorMeaning meaning;
     meaning.scope = TensorScope::kIgnored;
     return meaning;
   }
-  auto meaning = find_meaning(kLayerNames, rest);
+  auto meaning = find_meaning(kLayerNames, block->rest);
   if (meaning) {
     meaning->scope = TensorScope::kLayer;
-    meaning->layer = *layer;
+    meaning->layer = block->number;
   }
   return meaning;
 }

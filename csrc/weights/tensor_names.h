@@ -10,12 +10,25 @@
 
 namespace edgemoe {
 
+// Most models have one stack of layers, "blk.N."; others "enc.blk.N." and "dec.blk.N.".
+enum class LayerStack : uint8_t { kOnly, kEncoder, kDecoder };
+
+struct BlockName {
+  LayerStack stack = LayerStack::kOnly;
+  uint32_t number = 0;    // in its stack
+  std::string_view rest;  // behind it: "attn_q.weight"
+};
+// Empty when the name is not that of a tensor of a block.
+std::optional<BlockName> block_of(std::string_view name) noexcept;
+// "blk.3", "enc.blk.3" or "dec.blk.0" of a layer of a model whose first layers are an encoder's.
+std::string block_name(uint32_t layer, uint32_t num_encoder_layers);
+
 enum class TensorScope : uint8_t { kModel, kLayer, kIgnored };
 
 // What a tensor name means. Exactly one of `role` and `expert_matrix` is set unless ignored.
 struct TensorMeaning {
   TensorScope scope = TensorScope::kModel;
-  uint32_t layer = 0;  // kLayer
+  uint32_t layer = 0;  // kLayer; in its stack
   std::optional<TensorRole> role;
   std::optional<ExpertMatrix> expert_matrix;
   bool fused_gate_up = false;
@@ -39,8 +52,5 @@ std::string half_of_fused_name(std::string_view name, ExpertMatrix matrix);
 
 // The usual name of a role, for messages: "attn_q.weight".
 std::string_view role_name(TensorRole role) noexcept;
-
-// The layer number of "blk.N.rest", if that is what the name looks like.
-std::optional<uint32_t> layer_of(std::string_view name) noexcept;
 
 }  // namespace edgemoe

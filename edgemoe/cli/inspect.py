@@ -111,10 +111,17 @@ def _verification_line(verification: dict[str, Any]) -> str:
     return f"checksums: {parts}, {size} read: {found}"
 
 
+def _layers(model: dict[str, Any]) -> str:
+    encoder = model["encoder_layers"]
+    if not encoder:
+        return f"{model['layers']} layers"
+    return f"{encoder} layers of the encoder and {model['layers'] - encoder} of the decoder"
+
+
 def _print(description: dict[str, Any], plan_text: str) -> None:
     model = description["model"]
     print(
-        f"{model['name'] or 'unnamed'}: {model['architecture']}, {model['layers']} layers, "
+        f"{model['name'] or 'unnamed'}: {model['architecture']}, {_layers(model)}, "
         f"width {model['width']}, vocabulary {model['vocabulary']}, "
         f"trained for {model['trained_context']} tokens"
     )

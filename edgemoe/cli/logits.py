@@ -46,20 +46,27 @@ def read_token_file(path: str) -> list[int]:
     type=click.Path(),
     help="The .npy file to write: float32 [tokens, vocabulary].",
 )
+@click.option(
+    "--source",
+    type=click.Path(),
+    help="File of token ids that the encoder reads, of a model that has one.",
+)
 @click.option("--one-by-one", is_flag=True, help="Evaluate token by token, as decoding does.")
 @load_options(kv_type="f32")
 def logits(**values: Any) -> None:
     """Write the logits of every position of a sequence of token ids."""
     tokens = read_token_file(values["tokens"])
+    source = None if values["source"] is None else read_token_file(values["source"])
     options = load_options_from(values)
     if options.context == 0:
-        options = replace(options, context=len(tokens))
+        options = replace(options, context=max(len(tokens), len(source or ())))
     with Model(values["model"], options, with_text=False) as model:
         shape = (len(tokens), model.vocabulary_size)
         with open(values["out"], "wb") as out, progress_bar("logits", len(tokens)) as advance:
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(out, header)
-            for rows in model.logit_rows(tokens, one_by_one=values["one_by_one"]):
+            one_by_one = values["one_by_one"]
+            for rows in model.logit_rows(tokens, one_by_one=one_by_one, source=source):
                 out.write(rows.tobytes())
                 advance(len(rows))
         print_lossy(model)

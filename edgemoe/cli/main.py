@@ -12,6 +12,7 @@ from edgemoe import __version__
 from edgemoe.cli.bench import bench
 from edgemoe.cli.chat import chat
 from edgemoe.cli.completion import completion
+from edgemoe.cli.convert import convert
 from edgemoe.cli.doctor import doctor
 from edgemoe.cli.inspect import inspect
 from edgemoe.cli.logits import logits
@@ -45,6 +46,7 @@ for command in (
     tokenize,
     perplexity,
     bench,
+    convert,
     profile,
     plan,
     pack,

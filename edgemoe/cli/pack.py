@@ -19,7 +19,7 @@ from edgemoe.bitwidth.importance import (
 from edgemoe.bitwidth.low_copies import add_low_copies
 from edgemoe.bitwidth.packing import PackOptions, PackReport, check_plan, pack_model, uniform_plan
 from edgemoe.bitwidth.plan_file import Plan, file_checksum, load_plan, profile_path
-from edgemoe.cli.parameters import _Parameter, model_argument
+from edgemoe.cli.parameters import QuantType, _Parameter, model_argument
 from edgemoe.cli.progress import progress_bar
 from edgemoe.errors import ArgumentError
 from edgemoe.sizes import format_size, parse_size
@@ -37,19 +37,6 @@ class _Size(_Parameter):
             return parse_size(value)
         except ArgumentError as error:
             self.fail(str(error), param, ctx)
-
-
-class _QuantType(_Parameter):
-    """A quantisation type by name, in any case."""
-
-    name = "type"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        name = str(value).upper()
-        if name not in _core.quant_types():
-            known = ", ".join(one for one in _core.quant_types() if _core.can_quantize(one))
-            self.fail(f"{value!r} is no quantisation type; known: {known}", param, ctx)
-        return name
 
 
 def _check_usage(values: dict[str, Any]) -> None:
@@ -175,13 +162,13 @@ def _print(report: PackReport) -> None:
 @click.command()
 @model_argument(required=True)
 @click.option("--plan", type=click.Path(), help="Types by expert, from edgemoe plan.")
-@click.option("--uniform", type=_QuantType(), help="One type for all experts, e.g. Q4_K.")
+@click.option("--uniform", type=QuantType(), help="One type for all experts, e.g. Q4_K.")
 @click.option(
     "--low-copy",
-    type=_QuantType(),
+    type=QuantType(),
     help="A second copy of each expert, e.g. Q2_K, for --lossy-low-copy.",
 )
-@click.option("--dense", type=_QuantType(), help="With --uniform: for the other matrices too.")
+@click.option("--dense", type=QuantType(), help="With --uniform: for the other matrices too.")
 @click.option("-o", "--out", required=True, type=click.Path(), help="The file to write.")
 @click.option("--profile", type=click.Path(), help="What columns matter, from edgemoe profile.")
 @click.option("--imatrix", type=click.Path(), help="The same from llama.cpp (.gguf or .dat).")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgemoe import _core
 from edgemoe.errors import ArgumentError
 from edgemoe.options import (
     EVICTION_POLICIES,
@@ -42,6 +43,19 @@ class MemorySize(_Parameter):
             return parse_memory(value)
         except ArgumentError as error:
             self.fail(str(error), param, ctx)
+
+
+class QuantType(_Parameter):
+    """A quantisation type by name, in any case."""
+
+    name = "type"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        name = str(value).upper()
+        if name not in _core.quant_types():
+            known = ", ".join(one for one in _core.quant_types() if _core.can_quantize(one))
+            self.fail(f"{value!r} is no quantisation type; known: {known}", param, ctx)
+        return name
 
 
 class IoBackend(_Parameter):

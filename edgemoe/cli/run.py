@@ -1,4 +1,4 @@
-"""edgemoe run: continue a prompt."""
+"""edgemoe run: continue a prompt, or answer it where the model has an encoder."""
 
 from __future__ import annotations
 
@@ -63,7 +63,10 @@ def _load(values: dict[str, Any]) -> Model:
 @click.option("--stats", is_flag=True, help="Close with one line of figures.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object and nothing else.")
 def run(**values: Any) -> None:
-    """Continue a prompt. Without MODEL the bundled demo tells a story."""
+    """Continue a prompt; a model with an encoder (Switch Transformers) answers it instead.
+
+    Without MODEL the bundled demo tells a story.
+    """
     prompt = _prompt(values)
     sampling = sampling_from(values)
     with _load(values) as model:
@@ -81,7 +84,8 @@ def run(**values: Any) -> None:
             print(json.dumps(figures))
             print_pressure(meter)
             return
-        sys.stdout.write(prompt)
+        if not model.has_encoder:
+            sys.stdout.write(prompt)
         for piece in generation:
             sys.stdout.write(piece)
             sys.stdout.flush()

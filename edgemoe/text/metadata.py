@@ -54,6 +54,17 @@ class Metadata:
             raise _wrong_type(key, "an array of strings", value)
         return value
 
+    def raw_bytes(self, key: str) -> bytes | None:
+        """An array of whole numbers from 0 to 255, or of signed bytes."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, np.ndarray) or value.ndim != 1 or value.dtype.kind not in "iu":
+            raise _wrong_type(key, "an array of bytes", value)
+        if value.size and not -128 <= int(value.min()) <= int(value.max()) <= 255:
+            raise _wrong_type(key, "an array of bytes", value)
+        return value.astype(np.int64).astype(np.uint8).tobytes()
+
     def integers(self, key: str, count: int) -> npt.NDArray[np.int64] | None:
         """At least `count` whole numbers, cut to `count`."""
         array = self._numbers(key, count)

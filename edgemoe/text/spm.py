@@ -1,13 +1,15 @@
-"""SentencePiece vocabularies: byte-pair encoding by score, spaces written as "▁"."""
+"""SentencePiece vocabularies, spaces written as "▁": byte-pair encoding by score, or Unigram."""
 
 from __future__ import annotations
 
 import re
 import struct
+from enum import IntEnum
 
 import sentencepiece
 
 from edgemoe.errors import ModelFormatError
+from edgemoe.text.replacements import Replacements
 from edgemoe.text.vocabulary import RawVocabulary, TokenType, byte_token_value
 
 SPACE_MARK = "\u2581".encode()
@@ -16,7 +18,6 @@ SPACE_MARK = "\u2581".encode()
 _MODEL_PIECE, _MODEL_TRAINER, _MODEL_NORMALIZER = 1, 2, 3
 _PIECE_TEXT, _PIECE_SCORE, _PIECE_TYPE = 1, 2, 3
 _TRAINER_MODEL_TYPE, _TRAINER_BYTE_FALLBACK, _TRAINER_UNKNOWN = 3, 35, 40
-_MODEL_TYPE_BPE = 2
 _NORMALIZER_NAME, _NORMALIZER_PREFIX, _NORMALIZER_EXTRA, _NORMALIZER_ESCAPE = 1, 3, 4, 5
 _PIECE_NORMAL, _PIECE_UNKNOWN, _PIECE_CONTROL, _PIECE_UNUSED, _PIECE_BYTE = 1, 2, 3, 5, 6
 
@@ -32,6 +33,13 @@ _PIECE_TYPES = {
 }
 
 
+class SpmKind(IntEnum):
+    """Values of TrainerSpec.ModelType."""
+
+    UNIGRAM = 1
+    BPE = 2
+
+
 class SpmModel:
     """Rebuilds the SentencePiece model of a vocabulary and runs it."""
 
@@ -42,12 +50,15 @@ class SpmModel:
         *,
         add_space_prefix: bool,
         remove_extra_whitespaces: bool,
+        kind: SpmKind = SpmKind.BPE,
+        replacements: Replacements | None = None,
     ) -> None:
+        self._replacements = replacements
         self._add_space_prefix = add_space_prefix
         self._remove_extra_whitespaces = remove_extra_whitespaces
         try:
             self._processor = sentencepiece.SentencePieceProcessor(
-                model_proto=_model_proto(raw, unknown)
+                model_proto=_model_proto(raw, unknown, kind)
             )
         except (RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[-1] if str(error) else type(error).__name__
@@ -57,6 +68,8 @@ class SpmModel:
 
     def encode(self, text: str, *, starts_text: bool) -> list[int]:
         """Ids of `text`; `starts_text` is true at the beginning and after a special token."""
+        if self._replacements is not None:
+            text = self._replacements.apply(text)
         if self._remove_extra_whitespaces:
             text = re.sub(" +", " ", text.strip(" "))
             if not text:
@@ -88,7 +101,7 @@ def _byte_value(text: bytes) -> int:
     return value
 
 
-def _model_proto(raw: RawVocabulary, unknown: int) -> bytes:
+def _model_proto(raw: RawVocabulary, unknown: int, kind_of_model: SpmKind) -> bytes:
     kinds = [_PIECE_TYPES[TokenType(kind)] for kind in raw.types.tolist()]
     kinds[unknown] = _PIECE_UNKNOWN
     parts = [
@@ -106,7 +119,7 @@ def _model_proto(raw: RawVocabulary, unknown: int) -> bytes:
         if kind == _PIECE_BYTE
     }
     trainer = (
-        _integer_field(_TRAINER_MODEL_TYPE, _MODEL_TYPE_BPE)
+        _integer_field(_TRAINER_MODEL_TYPE, kind_of_model)
         + _integer_field(_TRAINER_BYTE_FALLBACK, int(len(byte_values) == 256))
         + _integer_field(_TRAINER_UNKNOWN, unknown)
     )

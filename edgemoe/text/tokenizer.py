@@ -10,15 +10,15 @@ from edgemoe.errors import ArgumentError, ModelFormatError, UnsupportedModelErro
 from edgemoe.text.bpe import BpeModel, byte_level_piece, marked_piece
 from edgemoe.text.metadata import Metadata
 from edgemoe.text.pre_tokenizers import find_pre_tokenizer
+from edgemoe.text.replacements import Replacements
 from edgemoe.text.special_tokens import SpecialToken, SpecialTokenSplitter
-from edgemoe.text.spm import SpmModel, spm_piece
+from edgemoe.text.spm import SpmKind, SpmModel, spm_piece
 from edgemoe.text.vocabulary import Defaults, RawVocabulary, TokenType, Vocabulary
 
 MAX_TEXT_BYTES = 64 << 20
 
 _REFUSED_MODELS = {
     "bert": "WordPiece",
-    "t5": "Unigram",
     "rwkv": "RWKV",
     "plamo2": "PLaMo-2",
     "hybriddna": "hybrid DNA",
@@ -26,6 +26,10 @@ _REFUSED_MODELS = {
     "none": "no",
     "no_vocab": "no",
 }
+
+
+# Values of tokenizer.ggml.model.
+_SPM_MODELS = {"llama": SpmKind.BPE, "t5": SpmKind.UNIGRAM}
 
 
 class _Encoder(Protocol):
@@ -64,8 +68,8 @@ class Tokenizer:
         model = metadata.text("tokenizer.ggml.model")
         if model is None:
             raise ModelFormatError("tokenizer.ggml.model is missing; the file has no tokenizer")
-        if model == "llama":
-            return _load_spm(metadata)
+        if model in _SPM_MODELS:
+            return _load_spm(metadata, _SPM_MODELS[model])
         if model in ("gpt2", "gemma4"):
             tokenizer = _load_bpe(metadata, "gemma4" if model == "gemma4" else None)
             _return_freed_memory()
@@ -73,7 +77,7 @@ class Tokenizer:
         kind = _REFUSED_MODELS.get(model, "an unknown")
         raise UnsupportedModelError(
             f"tokenizer.ggml.model is {model[:64]!r} ({kind} tokenizer); edgemoe knows 'llama', "
-            "'gpt2' and 'gemma4': work with token ids, or convert the model with one of these"
+            "'gpt2', 't5' and 'gemma4': work with token ids, or convert the model with one of these"
         )
 
     @property
@@ -173,16 +177,26 @@ class _BpeEncoder:
         return self._model.encode(text)
 
 
-def _load_spm(metadata: Metadata) -> Tokenizer:
+_SPM_DEFAULTS = {
+    SpmKind.BPE: Defaults(bos=1, eos=2, unknown=0, add_bos=True),
+    SpmKind.UNIGRAM: Defaults(bos=None, eos=1, unknown=2, add_bos=False),
+}
+
+
+def _load_spm(metadata: Metadata, kind: SpmKind) -> Tokenizer:
     raw = RawVocabulary.from_metadata(metadata)
-    defaults = Defaults(bos=1, eos=2, unknown=0, add_bos=True)
-    vocabulary = Vocabulary(raw, metadata, defaults, spm_piece)
+    vocabulary = Vocabulary(raw, metadata, _SPM_DEFAULTS[kind], spm_piece)
     add_space_prefix = metadata.flag("tokenizer.ggml.add_space_prefix", True)
+    is_unigram = kind is SpmKind.UNIGRAM
     encoder = SpmModel(
         raw,
         vocabulary.unknown or 0,
         add_space_prefix=add_space_prefix,
-        remove_extra_whitespaces=metadata.flag("tokenizer.ggml.remove_extra_whitespaces", False),
+        remove_extra_whitespaces=metadata.flag(
+            "tokenizer.ggml.remove_extra_whitespaces", is_unigram
+        ),
+        kind=kind,
+        replacements=Replacements.from_metadata(metadata) if is_unigram else None,
     )
     splitter = _splitter(vocabulary, metadata)
     return Tokenizer(vocabulary, encoder, splitter, add_space_prefix=add_space_prefix)
@@ -213,6 +227,8 @@ def _splitter(vocabulary: Vocabulary, metadata: Metadata) -> SpecialTokenSplitte
     name = (metadata.text("general.name") or "").lower()
     pre = metadata.text("tokenizer.ggml.pre") or ""
     is_phi3 = "phi-3" in name or "phi3" in name
+    # Sentinels stand between words, which bring their own spaces.
+    is_t5 = metadata.text("tokenizer.ggml.model") == "t5"
     keeps_right = ("<unk>", "<s>", "<|endoftext|>")
     special = []
     for token in vocabulary.special_tokens():
@@ -225,8 +241,8 @@ def _splitter(vocabulary: Vocabulary, metadata: Metadata) -> SpecialTokenSplitte
                 token,
                 text,
                 only_when_parsing=vocabulary.is_hidden(token),
-                strip_left=text == "<mask>" and pre.startswith("jina-v2"),
-                strip_right=is_phi3 and text not in keeps_right,
+                strip_left=is_t5 or (text == "<mask>" and pre.startswith("jina-v2")),
+                strip_right=is_t5 or (is_phi3 and text not in keeps_right),
             )
         )
     return SpecialTokenSplitter(special)

@@ -13,7 +13,8 @@ using kernels::Activation;
 
 constexpr float kLimit = 7.0f;
 constexpr Activation kAll[] = {Activation::kSilu,      Activation::kGelu,    Activation::kRelu,
-                               Activation::kSwigluOai, Activation::kSigmoid, Activation::kLinear};
+                               Activation::kSwigluOai, Activation::kSigmoid, Activation::kLinear,
+                               Activation::kStep};
 
 // h in float64, independent of the kernels.
 double hidden(Activation kind, double gate, double up) {
@@ -32,6 +33,8 @@ double hidden(Activation kind, double gate, double up) {
       return logistic(gate) * up;
     case Activation::kLinear:
       return gate * up;
+    case Activation::kStep:
+      return gate > 0.0 ? up : 0.0;
     case Activation::kSwigluOai: {
       const double kept = std::min(gate, double{kLimit});
       return (std::clamp(up, -double{kLimit}, double{kLimit}) + 1.0) * kept *

@@ -114,6 +114,7 @@ struct AttendCase {
   std::vector<std::array<size_t, 2>> ranges;  // positions of each query
   bool sink;
   float softcap;
+  bool bias = false;
 };
 
 constexpr size_t kPositions = 200;
@@ -157,10 +158,12 @@ void check_attend(const AttendCase& c) {
   const size_t count = c.ranges.size();
   const Operand vectors(varied_floats(count * c.key_size, 77, 3.0f));
   const Operand sinks(varied_floats(count, 78, 1.0f));
+  const Operand biases(varied_floats(count * end, 79, 2.0f));
   std::vector<AttendQuery> queries(count);
   for (size_t q = 0; q < count; ++q) {
     queries[q] = {vectors.data() + q * c.key_size, nullptr, c.sink ? sinks.data() + q : nullptr,
                   c.ranges[q][0], c.ranges[q][1]};
+    if (c.bias) queries[q].bias = biases.data() + q * end;
   }
   AttendArgs args{};
   args.queries = queries.data();
@@ -202,6 +205,7 @@ void check_attend_shapes(KvType type, const std::vector<std::array<size_t, 2>>& 
     check_attend({type, 64, 64, ranges, sink, 0.0f});
     check_attend({type, 192, 128, ranges, sink, 0.0f});
     check_attend({type, 96, 32, ranges, sink, 50.0f});
+    check_attend({type, 64, 96, ranges, sink, 0.0f, true});
     if (type == KvType::kQ8_0) continue;
     check_attend({type, 80, 70, ranges, sink, 0.0f});
     check_attend({type, 7, 5, ranges, sink, 5.0f});
@@ -269,7 +273,7 @@ TEST("activations have the scalar bits at every level") {
   using kernels::Activation;
   for (const Activation kind :
        {Activation::kSilu, Activation::kGelu, Activation::kRelu, Activation::kSwigluOai,
-        Activation::kSigmoid, Activation::kLinear}) {
+        Activation::kSigmoid, Activation::kLinear, Activation::kStep}) {
     const std::string what = "activation " + std::to_string(static_cast<int>(kind));
     check_float_operation(what,
                           [kind](const KernelTable& table, const float* x, const float* y, size_t n,

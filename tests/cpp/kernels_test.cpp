@@ -290,7 +290,8 @@ std::vector<double> exact_attention(const kernels::AttendArgs& args) {
     for (size_t i = 0; i < args.key_size; ++i) {
       score += static_cast<double>(query.query[i]) * keys[p * args.key_size + i];
     }
-    const double weight = std::exp(score * args.scale);
+    const double bias = query.bias == nullptr ? 0.0 : static_cast<double>(query.bias[p]);
+    const double weight = std::exp(score * args.scale + bias);
     total += weight;
     for (size_t i = 0; i < args.value_size; ++i) out[i] += weight * values[p * args.value_size + i];
   }
@@ -306,11 +307,17 @@ TEST("attention is the softmax of the scores times the values") {
   const std::vector<float> query = normal_floats(kKey, 1);
   const std::vector<float> keys = normal_floats(kKey * 150, 2);
   const std::vector<float> values = normal_floats(kValue * 150, 3);
+  const std::vector<float> bias = normal_floats(150, 4);
   const float sink = 1.5f;
-  for (const float* sink_or_none : {static_cast<const float*>(nullptr), &sink}) {
+  for (int kind = 0; kind < 4; ++kind) {
     std::vector<float> out(kValue);
     kernels::AttendArgs args{};
-    const kernels::AttendQuery one{query.data(), out.data(), sink_or_none, 9, 150};
+    const kernels::AttendQuery one{query.data(),
+                                   out.data(),
+                                   kind % 2 == 0 ? nullptr : &sink,
+                                   9,
+                                   150,
+                                   kind < 2 ? nullptr : bias.data()};
     args.queries = &one;
     args.num_queries = 1;
     args.keys = reinterpret_cast<const std::byte*>(keys.data());

@@ -1,19 +1,17 @@
-"""Every architecture gives the logits of llama.cpp (tests/golden/README.md)."""
+"""Every architecture gives the logits of its reference (tests/golden/README.md)."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from golden_models import GOLDEN, inputs_of, names
 
 from edgemoe import _core
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-MODELS = sorted(path.stem for path in GOLDEN.glob("*.gguf"))
+MODELS = names()
 FLOAT_BOUND = 1e-4
 BOUNDS = {
     "gpt-oss-mxfp4": 0.05,  # activations that meet quantised weights are rounded to 8 bits
@@ -22,18 +20,19 @@ BOUNDS = {
 }
 
 
-def logits_of(name: str, tokens: list[int], *, one_by_one: bool) -> npt.NDArray[np.float32]:
-    options = LoadOptions(memory="min", context=len(tokens), kv_type="f32")
+def logits_of(name: str, *, one_by_one: bool) -> npt.NDArray[np.float32]:
+    tokens, source = inputs_of(name)
+    context = max(len(tokens), len(source or ()))
+    options = LoadOptions(memory="min", context=context, kv_type="f32")
     with Model(str(GOLDEN / f"{name}.gguf"), options, with_text=False) as model:
-        return model.logits(tokens, one_by_one=one_by_one)
+        return model.logits(tokens, one_by_one=one_by_one, source=source)
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
 @pytest.mark.parametrize("name", MODELS)
-def test_logits_equal_those_of_llama_cpp(name: str, one_by_one: bool) -> None:
-    reference = np.load(GOLDEN / f"{name}.npz")
-    expected = reference["prefill"]
-    found = logits_of(name, reference["tokens"].tolist(), one_by_one=one_by_one)
+def test_logits_equal_those_of_the_reference(name: str, one_by_one: bool) -> None:
+    expected = np.load(GOLDEN / f"{name}.npz")["prefill"]
+    found = logits_of(name, one_by_one=one_by_one)
     error = np.sqrt(np.mean((found - expected) ** 2) / np.mean(expected**2))
     assert error < BOUNDS.get(name, FLOAT_BOUND)
 

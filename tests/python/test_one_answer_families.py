@@ -6,18 +6,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from golden_models import GOLDEN, inputs_of, names
 
 from edgemoe import _core
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 
-GOLDEN = Path(__file__).parent.parent / "golden"
-MODELS = sorted(path.stem for path in GOLDEN.glob("*.gguf"))
+MODELS = names()
 
 # Logits of every model into a folder, in a process of its own: a level is chosen once.
 LEVEL_SCRIPT = """
@@ -27,10 +26,12 @@ from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 folder, *models = sys.argv[1:]
 for path in models:
-    tokens = np.load(path.replace(".gguf", ".npz"))["tokens"].tolist()
+    inputs = np.load(path.replace(".gguf", ".npz"))
+    source = inputs["source"].tolist() if "source" in inputs else None
     options = LoadOptions(memory="min", context=64, batch=16)
     with Model(path, options, with_text=False) as model:
-        np.save(folder + "/" + path.split("/")[-1], model.logits(tokens))
+        rows = model.logits(inputs["tokens"].tolist(), source=source)
+        np.save(folder + "/" + path.split("/")[-1], rows)
 """
 
 CHANGES = [
@@ -41,13 +42,10 @@ CHANGES = [
 ]
 
 
-def tokens_of(name: str) -> list[int]:
-    return [int(token) for token in np.load(GOLDEN / f"{name}.npz")["tokens"]]
-
-
 def logits(name: str, options: LoadOptions, *, one_by_one: bool = False) -> npt.NDArray[np.float32]:
     with Model(str(GOLDEN / f"{name}.gguf"), options, with_text=False) as model:
-        return model.logits(tokens_of(name), one_by_one=one_by_one)
+        tokens, source = inputs_of(name)
+        return model.logits(tokens, one_by_one=one_by_one, source=source)
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -72,10 +70,12 @@ def test_one_by_one(expected: tuple[str, npt.NDArray[np.float32]]) -> None:
 
 def test_a_sequence_that_is_taken_back(expected: tuple[str, npt.NDArray[np.float32]]) -> None:
     name, rows = expected
-    tokens = tokens_of(name)
+    tokens, source = inputs_of(name)
     other = [(token + 1) % 200 for token in tokens[20:30]]
     with Model(str(GOLDEN / f"{name}.gguf"), CHANGES[1], with_text=False) as model:
         sequence = model._open_sequence()
+        if source is not None:
+            sequence.encode(source)
         sequence.evaluate(tokens[:20] + other)
         sequence.evaluate(tokens[:25])
         assert np.array_equal(sequence.last_logits(), rows[24])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from golden_models import decoder_models
 from packed_file import MATRICES, TensorFile
 
 from edgemoe import _core
@@ -19,7 +20,7 @@ from edgemoe.bitwidth.plan_file import Plan, PlanModel
 from edgemoe.errors import ArgumentError, MemoryBudgetError, ModelFormatError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-GOLDEN_MODELS = sorted(path.name for path in GOLDEN.glob("*.gguf"))
+GOLDEN_MODELS = [path.name for path in decoder_models()]
 ALIGNMENT = 4096
 
 

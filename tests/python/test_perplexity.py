@@ -27,6 +27,8 @@ BOS = 1
 class RandomModel:
     """Logits are random functions of (seed, token, position); a text is a list of ids."""
 
+    has_encoder = False
+
     def __init__(self, vocabulary: int = 300, *, noise: float = 0.0, spread: float = 3.0) -> None:
         self.vocabulary_size = vocabulary
         self.noise = noise

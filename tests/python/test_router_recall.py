@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from golden_models import decoder_models
 
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 
-GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("*.gguf"))
+GOLDEN = decoder_models()
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)

@@ -62,7 +62,7 @@ def token_texts(values: dict[str, object], ids: list[int]) -> list[str]:
     return [tokens[index].decode() for index in ids]
 
 
-@pytest.mark.parametrize("model", ["bert", "t5", "rwkv", "none", "plamo2", "surprise"])
+@pytest.mark.parametrize("model", ["bert", "rwkv", "none", "plamo2", "surprise"])
 def test_an_unknown_tokenizer_model_is_refused_by_name(model: str) -> None:
     values = bpe_values(["a b"]) | {"tokenizer.ggml.model": model}
     with pytest.raises(UnsupportedModelError, match=f"'{model}'"):

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden_models import decoder_models
 
 from edgemoe import _core
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 
-GOLDEN = sorted((Path(__file__).parent.parent / "golden").glob("*.gguf"))
+GOLDEN = decoder_models()
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)

@@ -22,11 +22,13 @@ inline AttentionState first_state(const AttendQuery& query) noexcept {
   return {lowest, 0.0f};
 }
 
-// Makes weights of `count` scores.
+// Makes weights of the scores of positions `range`.
 inline void weigh(const AttendArgs& args, const AttendQuery& query, AttentionState& state,
-                  float* scores, size_t count) noexcept {
+                  float* scores, const Range& range) noexcept {
+  const size_t count = range.end - range.begin;
   scale(args.scale, count, scores);
   if (args.softcap != 0.0f) softcap(args.softcap, count, scores);
+  if (query.bias != nullptr) add(query.bias + range.begin, count, scores);
   const float block_maximum = largest_of(scores, count);
   const float maximum = block_maximum > state.maximum ? block_maximum : state.maximum;
   if (maximum == -__builtin_inff()) {  // every score so far is -inf: nothing has weight
@@ -58,7 +60,7 @@ void attend_as(const AttendArgs& args) noexcept {
     for (size_t q = 0; q < args.num_queries; ++q) {
       const Range range = positions_of(args.queries[q], block);
       if (is_empty(range)) continue;
-      weigh(args, args.queries[q], states[q], scores.of(q, range.begin), range.end - range.begin);
+      weigh(args, args.queries[q], states[q], scores.of(q, range.begin), range);
     }
     fold_block<Element>(args, block, scores, converted);
   }

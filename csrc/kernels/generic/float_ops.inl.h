@@ -135,6 +135,8 @@ inline void gated_activation(Activation kind, const float* gate, const float* up
       return map_pairs(gate, up, n, out, [](float g, float u) { return logistic(g) * u; });
     case Activation::kLinear:
       return map_pairs(gate, up, n, out, [](float g, float u) { return g * u; });
+    case Activation::kStep:
+      return map_pairs(gate, up, n, out, [](float g, float u) { return g > 0.0f ? u : 0.0f; });
     case Activation::kSwigluOai:
       return map_pairs(gate, up, n, out, [limit](float g, float u) {
         constexpr float kAlpha = 1.702f;
