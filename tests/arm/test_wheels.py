@@ -36,6 +36,8 @@ X86_EXTENSION = re.compile(
 )
 SSE2 = re.compile(r"p(?:min|max)(?:ub|sw)\s")
 EXTENSION = {"aarch64": ARM_EXTENSION, "x86_64": X86_EXTENSION}
+# Files that are compiled for a level, and run where the CPU has it.
+LEVEL_SOURCE = re.compile(r"(?:kernels|quantize)_(?:avx|neon|dotprod|i8mm)\w*\.cpp")
 # The compiler's atomics, which ask the CPU themselves.
 ASKS_ITSELF = re.compile(r"__aarch64_\w+|init_have_lse_atomics")
 
@@ -66,7 +68,7 @@ def unpacked(wheel: Path, tmp_path: Path) -> Path:
 
 
 def level_functions(library: Path) -> Iterator[range]:
-    """Addresses of the code that only a CPU of its level runs: of the files kernels_LEVEL.cpp."""
+    """Addresses of the code that only a CPU of its level runs, of the files of LEVEL_SOURCE."""
     source = ""
     for line in run("readelf", "--symbols", "--wide", library).splitlines():
         fields = line.split()
@@ -75,8 +77,8 @@ def level_functions(library: Path) -> Iterator[range]:
         value, size, kind, binding, name = (fields[i] for i in (1, 2, 3, 4, 7))
         if kind == "FILE":
             source = Path(name).name
-        of_level = binding == "LOCAL" and re.match(r"kernels_(?!scalar)\w+\.cpp", source)
-        fills = re.search(r"kernels\d+fill_(?!scalar)\w+R", name)
+        of_level = binding == "LOCAL" and LEVEL_SOURCE.match(source)
+        fills = re.search(r"\d+fill_(?:quantizers_)?(?:avx|neon|dotprod|i8mm)\w+R", name)
         if kind == "FUNC" and (of_level or fills or ASKS_ITSELF.match(name)):
             yield range(int(value, 16), int(value, 16) + int(size, 0))
 
