@@ -62,6 +62,16 @@ uint64_t Arguments::number(const std::string& name, uint64_t fallback, uint64_t 
   return result;
 }
 
+double Arguments::real(const std::string& name, double fallback) {
+  const std::string value = text(name, "");
+  if (value.empty()) return fallback;
+  double result = 0;
+  const char* end = value.data() + value.size();
+  const auto [stop, failure] = std::from_chars(value.data(), end, result);
+  if (failure != std::errc() || stop != end) refuse(name, value, "a number such as 0.9");
+  return result;
+}
+
 uint64_t Arguments::size(const std::string& name, uint64_t fallback) {
   const std::string value = text(name, std::to_string(fallback));
   double count = 0;

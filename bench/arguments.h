@@ -20,6 +20,8 @@ class Arguments {
   std::string text(const std::string& name, const std::string& fallback);
   // Errors: kArgument naming the option when the value is not a number up to `max`.
   uint64_t number(const std::string& name, uint64_t fallback, uint64_t max);
+  // "0.9". Errors: kArgument naming the option when the value is not a number.
+  double real(const std::string& name, double fallback);
   // "512", "4GiB", "1.5GiB", "64K" (binary units), in bytes.
   uint64_t size(const std::string& name, uint64_t fallback);
   // Errors: kArgument naming an option that no call above asked for.

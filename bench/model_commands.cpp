@@ -35,10 +35,8 @@ EngineOptions load_options(Arguments& arguments) {
     options.in_flight_bytes = arguments.size("in-flight", 0);
   }
   options.cache_folder = arguments.text("cache-folder", "");
-  const std::string agreement = arguments.text("lossy-routing", "");
-  if (!agreement.empty()) options.lossy_routing = std::strtod(agreement.c_str(), nullptr);
-  const std::string threshold = arguments.text("lossy-low-copy", "");
-  if (!threshold.empty()) options.lossy_low_copy = std::strtod(threshold.c_str(), nullptr);
+  options.lossy_routing = arguments.real("lossy-routing", options.lossy_routing);
+  options.lossy_low_copy = arguments.real("lossy-low-copy", options.lossy_low_copy);
   options.reader.backend = arguments.text("io", "auto");
   return options;
 }

@@ -92,14 +92,15 @@ class _Sequence:
 
     def append(self, tokens: Sequence[int], phase: int = PREFILL) -> None:
         ids = np.asarray(tokens, dtype=np.int32)
+        generated = phase == DECODE
         if self.listener is None:
-            self._session.evaluate(ids)
+            self._session.evaluate(ids, generated)
         else:
             # The engine has room for the events of one step.
             step = self._engine.plan()["batch"]
             for first in range(0, len(ids), step):
                 try:
-                    self._session.evaluate(ids[first : first + step])
+                    self._session.evaluate(ids[first : first + step], generated)
                 finally:
                     events = self._engine.take_trace()  # also drops those of a step that failed
                 self.listener(phase, events)
@@ -494,7 +495,7 @@ class Model:
         if source is not None:
             sequence.encode(list(source))
         for first in range(0, len(tokens), step):
-            sequence.append(list(tokens[first : first + step]))
+            sequence.append(list(tokens[first : first + step]), DECODE if one_by_one else PREFILL)
             yield from sequence.rows()
 
 

@@ -4,7 +4,8 @@
     test.py
 
 Needs edgemoe[test] installed in the Python that runs it, and a C++ compiler. With a cross compiler
-for 64-bit ARM and qemu-user the ARM kernels are built and tested too; on Debian a wheel for ARM is.
+for 64-bit ARM and qemu-user the ARM kernels are built and tested too; on Debian a wheel for ARM is,
+which takes packages from PyPI and Debian.
 """
 
 from __future__ import annotations

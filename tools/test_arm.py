@@ -19,7 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from build_wheels import DEBIAN_RELEASES, quick_version
+from build_wheels import DEBIAN_RELEASES, project_version, quick_version
 from debian_packages import DebianPackages
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,7 +167,7 @@ def check_kernels() -> str:
 
 def choose_wheel(version: str, folder: Path) -> Path:
     tag = f"cp{version.replace('.', '')}"
-    wheels = sorted(folder.glob(f"edgemoe-*-{tag}-{tag}-*aarch64.whl"))
+    wheels = sorted(folder.glob(f"edgemoe-{project_version()}-{tag}-{tag}-*aarch64.whl"))
     if not wheels:
         raise Failed(f"no wheel of Python {version} for aarch64 in {folder}")
     return wheels[-1].resolve()

@@ -1,6 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
 #include "base/error.h"
 #include "bindings/bindings.h"
 #include "bindings/conversions.h"
@@ -17,10 +19,13 @@ namespace {
 using Tokens = py::array_t<int32_t, py::array::c_style | py::array::forcecast>;
 using Floats = py::array_t<float, py::array::c_style | py::array::forcecast>;
 
-void evaluate(Session& session, const Tokens& tokens) {
+// `generated`: whether tokens are generated ones; none: a single token is.
+void evaluate(Session& session, const Tokens& tokens, std::optional<bool> generated) {
   if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
   const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
-  run_interruptibly([&](const Session::ShouldStop& stop) { session.evaluate(span, stop); });
+  std::optional<Phase> phase;
+  if (generated) phase = *generated ? Phase::kDecode : Phase::kPrefill;
+  run_interruptibly([&](const Session::ShouldStop& stop) { session.evaluate(span, stop, phase); });
 }
 
 void encode(Session& session, const Tokens& tokens) {
@@ -247,7 +252,7 @@ void bind_engine(py::module_& module) {
                              [](const Engine& engine) { return engine.spec().vocab_size; });
   py::class_<Session>(module, "Session")
       .def(py::init<Engine&>(), py::arg("engine"), py::keep_alive<1, 2>())
-      .def("evaluate", evaluate, py::arg("tokens"))
+      .def("evaluate", evaluate, py::arg("tokens"), py::arg("generated") = py::none())
       .def("encode", encode, py::arg("tokens"))
       .def("evaluate_windows", evaluate_windows, py::arg("tokens"), py::arg("window"))
       .def("logits", logits, py::arg("engine"), py::arg("first"), py::arg("count"))

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -125,8 +126,10 @@ class Session {
   // Appends tokens and evaluates them in batches of memory_plan().batch rows. After an error (kIo,
   // kCancelled) the sequence is as long as before the call and the session stays usable.
   // Errors: kArgument for a token outside the vocabulary, or when the context would overflow (says
-  // how long it is and what to do).
-  void evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop);
+  // how long it is and what to do). A single token counts as generated unless `phase` says that it
+  // is a prompt's.
+  void evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop,
+                std::optional<Phase> phase = std::nullopt);
 
   // For a model with an encoder: it reads `tokens`, the prompt, and a new sequence begins, which
   // the decoder evaluates; before that it cannot. After an error there is no prompt. Errors:

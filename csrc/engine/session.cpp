@@ -41,7 +41,8 @@ Session::~Session() {
   engine_.impl_->session_open.store(false);
 }
 
-void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop) {
+void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should_stop,
+                       std::optional<Phase> phase) {
   Engine::Impl& engine = *engine_.impl_;
   const std::lock_guard one_at_a_time(mutex_);
   const uint32_t context = engine.plan.context;
@@ -63,7 +64,8 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   if (keeps_tokens && !state_is_current_) replay(lock, should_stop);
   const auto start = std::chrono::steady_clock::now();
   state_is_current_ = false;
-  run(lock, tokens, position_, tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode, should_stop);
+  const Phase usual = tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode;
+  run(lock, tokens, position_, phase.value_or(usual), should_stop);
   state_is_current_ = true;
   if (keeps_tokens) tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   position_ += static_cast<uint32_t>(tokens.size());
@@ -91,6 +93,7 @@ void Session::catch_up(const ShouldStop& should_stop) {
   const std::lock_guard one_at_a_time(mutex_);
   if (state_is_current_ || !has_state(engine_.impl_->file.spec())) return;
   auto lock = engine_.impl_->lock_for_step();
+  num_rows_ = 0;
   replay(lock, should_stop);
 }
 

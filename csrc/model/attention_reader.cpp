@@ -41,7 +41,7 @@ AttentionReader::AttentionReader(const SpecKeys& keys, const ArchitectureRow& ro
 AttentionSpec AttentionReader::read(uint32_t layer) const {
   const LayerTensors& tensors = tensors_.layers[layer];
   if (tensors[TensorRole::kRate] || tensors[TensorRole::kRateDecay]) return delta_net();
-  if (tensors[TensorRole::kRateUp]) return mamba();
+  if (tensors[TensorRole::kRateUp] || tensors[TensorRole::kRateKeyQuery]) return mamba();
   if (tensors[TensorRole::kSkip]) return mamba2();
   if (tensors[TensorRole::kConvolution]) return short_convolution();
   const bool none = !tensors[TensorRole::kQuery] && !tensors[TensorRole::kQkv] &&

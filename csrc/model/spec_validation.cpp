@@ -111,10 +111,13 @@ class LayerCheck {
       return false;
     }
     if (bound.info->columns() != columns || bound.info->rows() != rows) {
-      fail(ErrorCode::kFormat, role,
-           "has " + std::to_string(bound.info->columns()) + " columns and " +
-               std::to_string(bound.info->rows()) + " rows; expected " + std::to_string(columns) +
-               " and " + std::to_string(rows));
+      // Roles have several names; that of the file is meant.
+      const std::optional<BlockName> name = block_of(bound.info->name);
+      throw Error(ErrorCode::kFormat, where_ + std::string(name ? name->rest : bound.info->name) +
+                                          " has " + std::to_string(bound.info->columns()) +
+                                          " columns and " + std::to_string(bound.info->rows()) +
+                                          " rows; expected " + std::to_string(columns) + " and " +
+                                          std::to_string(rows));
     }
     return true;
   }
@@ -300,12 +303,13 @@ class LayerCheck {
       matrix(dense ? TensorRole::kFfnUp : TensorRole::kSharedUp, ffn.shared_width, spec_.width);
       matrix(dense ? TensorRole::kFfnDown : TensorRole::kSharedDown, spec_.width, ffn.shared_width);
       if (!dense) optional_vector(TensorRole::kSharedRouter, spec_.width);
-      optional_vector(TensorRole::kSharedPostNorm, spec_.width);
+      if (ffn.narrow_width == 0) optional_vector(TensorRole::kSharedPostNorm, spec_.width);
     }
     experts_of(ffn);
   }
 
-  // Norms of the experts' own would need a width; they are refused as unused.
+  // Norms of the experts' own would need a width, and parts with norms of their own are added
+  // apart: they are refused as unused.
   void narrow_experts(const FfnSpec& ffn) {
     if (ffn.narrow_width > spec_.width || spec_.router.weight_before_ffn) {
       fail(ErrorCode::kUnsupported, TensorRole::kExpertNarrow,
@@ -334,8 +338,16 @@ class LayerCheck {
                                             std::to_string(down ? ffn.width : width) + " and " +
                                             std::to_string(down ? width : ffn.width));
       }
-      has[static_cast<size_t>(tensor.matrix)] = true;
-      if (tensor.fused_gate_up) has[static_cast<size_t>(ExpertMatrix::kUp)] = true;
+      const auto take = [&](ExpertMatrix matrix) {
+        bool& taken = has[static_cast<size_t>(matrix)];
+        if (taken) {
+          throw Error(ErrorCode::kFormat, where_ + std::string(name_of(matrix)) +
+                                              "_exps is there twice, alone and with another");
+        }
+        taken = true;
+      };
+      take(tensor.matrix);
+      if (tensor.fused_gate_up) take(ExpertMatrix::kUp);
     }
     has[static_cast<size_t>(ExpertMatrix::kGate)] ^= !spec_.gated_networks;
     for (const bool present : has) {

@@ -155,7 +155,7 @@ std::optional<TensorMeaning> expert_meaning(std::string_view base) {
     meaning.fused_gate_up = entry.fused_gate_up;
     if (rest == "_exps") return meaning;
     if (rest.starts_with('.') && !entry.fused_gate_up) {
-      meaning.is_low_copy = rest.ends_with(kLowCopySuffix);
+      meaning.is_low_copy = rest.size() > kLowCopySuffix.size() && rest.ends_with(kLowCopySuffix);
       if (meaning.is_low_copy) rest.remove_suffix(kLowCopySuffix.size());
       meaning.expert = parse_number(rest.substr(1));
       if (meaning.expert) return meaning;

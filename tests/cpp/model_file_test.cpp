@@ -165,6 +165,17 @@ TEST("a tensor that is missing, unknown or of another shape is named") {
                    image.add_tensor("blk.7.attn_norm.weight", QuantType::kF32, {kWidth});
                  }),
                  "blk.7"));
+  for (const std::string name : {"blk.0.ffn_gate.low.weight", "blk.0.ffn_up.low.scale"}) {
+    CHECK(mentions(refusal([&](GgufImage& image) {
+                     image.add_tensor(name, QuantType::kF32, {kWidth, kHidden});
+                   }),
+                   name));
+  }
+  CHECK(mentions(refusal([](GgufImage& image) {
+                   image.add_tensor("blk.0.ffn_gate_up_exps.weight", QuantType::kF32,
+                                    {kWidth, 2 * kHidden, kExperts});
+                 }),
+                 "twice"));
   for (const GgufImage::Tensor& tensor : tiny_model().tensors) {
     const std::string message = refusal([&](GgufImage& image) {
       for (GgufImage::Tensor& one : image.tensors) {

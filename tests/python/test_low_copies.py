@@ -215,6 +215,22 @@ def test_prefill_is_exact_and_so_is_what_is_in_memory(files: tuple[str, str]) ->
         assert (low.share, low.low_choices, low.bytes_saved) == (0.0, 0, 0)
 
 
+def test_the_last_token_of_a_prompt_is_exact_wherever_batches_end(files: tuple[str, str]) -> None:
+    tokens = TOKENS[:17]  # the last one is a batch of its own
+    rows = []
+    for threshold in (None, 0.0):
+        with Model.load(
+            files[0],
+            context=64,
+            batch=8,
+            memory="min",
+            preload=PreloadPolicy("none"),
+            lossy_low_copy=threshold,
+        ) as model:
+            rows.append(model.logits(tokens))
+    assert np.array_equal(rows[0], rows[1])
+
+
 @pytest.mark.parametrize("budget", ["min", "half"])
 def test_it_reads_less(files: tuple[str, str], budget: str) -> None:
     shares, reads = [], []

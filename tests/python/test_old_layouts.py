@@ -7,7 +7,9 @@ from pathlib import Path
 import gguf
 import numpy as np
 import numpy.typing as npt
+import pytest
 
+from edgemoe.errors import EdgemoeError
 from edgemoe.model import Model
 from edgemoe.options import LoadOptions
 
@@ -89,3 +91,14 @@ def test_scales_and_caps_that_grok_files_may_lack(tmp_path: Path) -> None:
     expected = logits(tmp_path / "new.gguf", tokens)
     assert np.array_equal(logits(tmp_path / "old.gguf", tokens), expected)
     assert not np.array_equal(logits(source, tokens), expected)
+
+
+def test_narrow_experts_take_no_norm_of_a_part(tmp_path: Path) -> None:
+    tensors = tensors_of(GOLDEN / "nemotron_h_moe-latent.gguf")
+    layer = next(name.split(".")[1] for name in tensors if "exps" in name)
+    name = f"blk.{layer}.post_ffw_norm_1.weight"
+    tensors[name] = np.ones(tensors["output_norm.weight"].shape, np.float32)
+    path = tmp_path / "normed.gguf"
+    write_with(GOLDEN / "nemotron_h_moe-latent.gguf", tensors, path)
+    with pytest.raises(EdgemoeError, match=name):
+        logits(path, [1, 2])
