@@ -212,8 +212,9 @@ def test_every_eviction_policy_runs(edgemoe: Run, demo: str, policy: str) -> Non
 
 
 def test_ctrl_c_stops_between_tokens() -> None:
-    slow = "simulated:latency=3000"
-    command = [sys.executable, "-m", "edgemoe", "run", "-n", "-1", "--memory", "min", "--io", slow]
+    # Never at its end before the signal comes, however busy the machine is.
+    slow = ["--io", "simulated:latency=30000", "--temp", "0", "-n", "-1"]
+    command = [sys.executable, "-m", "edgemoe", "run", "--memory", "min", *slow]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tempfile.gettempdir()
     )
