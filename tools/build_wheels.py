@@ -29,7 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian_packages import DebianPackages, NoPackagesError
+from debian_packages import NO_PACKAGES_STATUS, DebianPackages, NoPackagesError
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/wheels"
@@ -264,7 +264,10 @@ def main() -> int:
             print(build_quick(arguments.out))
             return 0
         return build_all(arguments.versions, arguments.machine, arguments.headers, arguments.out)
-    except (BuildError, NoPackagesError) as error:
+    except NoPackagesError as error:
+        print(f"build_wheels.py: {error}", file=sys.stderr)
+        return NO_PACKAGES_STATUS
+    except BuildError as error:
         print(f"build_wheels.py: {error}", file=sys.stderr)
         return 1
 

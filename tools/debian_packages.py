@@ -29,6 +29,10 @@ Dir::Etc::preferencesparts "/dev/null";
 """
 
 
+# Exit status of a script that ends with the error below: the machine lacks something, not edgemoe.
+NO_PACKAGES_STATUS = 3
+
+
 class NoPackagesError(Exception):
     """Why no package can be had here."""
 

@@ -18,10 +18,12 @@ import sysconfig
 from pathlib import Path
 
 from build_wheels import quick_version
+from debian_packages import NO_PACKAGES_STATUS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
+WHEEL_SCRIPTS = ("tools/build_wheels.py", "tools/test_arm.py")
 ARM_PROGRAMS = ("aarch64-linux-gnu-g++", "qemu-aarch64-static")
 
 
@@ -68,10 +70,16 @@ def main() -> int:
         *arm_steps(),
         (sys.executable, "tools/check.py", "--fast"),
     )
+    can_test_wheel = True
     for step in steps:
+        if "tools/test_arm.py" in step and not can_test_wheel:
+            continue
         print("==", " ".join(step), flush=True)
         status = subprocess.run(step, cwd=ROOT, env=environment, check=False).returncode
-        if status != 0:
+        if status == NO_PACKAGES_STATUS and step[1] in WHEEL_SCRIPTS:
+            print("== the ARM wheel is not tested: Debian's packages cannot be had", flush=True)
+            can_test_wheel = False
+        elif status != 0:
             print(f"test.py: '{' '.join(step)}' failed with status {status}", file=sys.stderr)
             return 1
     print("== all tests passed")

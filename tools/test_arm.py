@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from build_wheels import DEBIAN_RELEASES, project_version, quick_version
-from debian_packages import DebianPackages
+from debian_packages import NO_PACKAGES_STATUS, DebianPackages, NoPackagesError
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/arm"
@@ -193,6 +193,9 @@ def main() -> int:
         if not arguments.short:
             print("ok kernels of every level:", check_kernels(), flush=True)
             print("ok tests:", check_pytest(arm), flush=True)
+    except NoPackagesError as error:
+        print(f"test_arm.py: {error}", file=sys.stderr)
+        return NO_PACKAGES_STATUS
     except Failed as error:
         print(f"test_arm.py: {error}", file=sys.stderr)
         return 1
