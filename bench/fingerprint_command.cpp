@@ -55,8 +55,9 @@ void fingerprint_command(Arguments& arguments, JsonWriter& json) {
   Session session(*engine);
   std::vector<float> logits(vocab_size);
   Fnv hash;
-  // Half of them in batches, as a prompt is, the others one by one.
   const std::span<const int32_t> all(tokens);
+  if (engine->spec().has_encoder()) session.encode(all, {});  // and its decoder the same again
+  // Half of them in batches, as a prompt is, the others one by one.
   for (size_t at = 0; at < count;) {
     const size_t batch = engine->memory_plan().batch;
     const size_t size = at < count / 2 ? std::min(batch, count / 2 - at) : 1;

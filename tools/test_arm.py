@@ -37,7 +37,9 @@ from edgemoe.options import LoadOptions
 for path in sys.argv[1:]:
     with Model(path, LoadOptions(memory="min", context=64), with_text=False) as model:
         for one_by_one in (False, True):
-            rows = model.logits(list(range(3, 27)), one_by_one=one_by_one)
+            tokens = list(range(3, 27))
+            source = tokens if model.has_encoder else None
+            rows = model.logits(tokens, one_by_one=one_by_one, source=source)
             print(path, hashlib.sha256(rows.tobytes()).hexdigest())
 """
 ONE_ANSWER = "test_threads or test_batches or test_readers or coarse or falters or test_one_by_one"
