@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from edgemoe.errors import ArgumentError, ModelFormatError, ReadError
+from edgemoe.errors import ArgumentError, ModelFormatError
+from edgemoe.input_file import read_at_most
 
 PREFILL, DECODE = 0, 1
 
@@ -147,12 +148,8 @@ def _fail(path: str, line: int, problem: str) -> NoReturn:
 
 
 def _read_lines(path: str) -> list[str]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read: {error.strerror}") from None
-    if len(data) > _MAX_FILE_BYTES:
+    data = read_at_most(path, _MAX_FILE_BYTES)
+    if data is None:
         raise ArgumentError(
             f"{path}: is larger than {_MAX_FILE_BYTES >> 20} MiB; cut the trace to fewer steps"
         )

@@ -230,6 +230,7 @@ struct ExpertStore::Impl : ExpertLoads {
     expert.part = part;
     expert.position = position;
     expert.id = {layer, demanded[position]};
+    expert.expert = asked_for[position];
     expert.regrouped = load_of(expert.id).regrouped;
     const ExpertPlace& place = layout.place(expert.id.layer, expert.id.expert);
     std::byte* slot = pool.data() + cache.slot_offset(expert.id);

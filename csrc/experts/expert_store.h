@@ -84,7 +84,8 @@ enum class ExpertPart : uint8_t {
 struct ReadyExpert {
   ExpertPart part = ExpertPart::kWhole;
   uint32_t position = 0;  // index into the request's list
-  ExpertId id;
+  ExpertId id;            // the number that was asked for
+  uint32_t expert = 0;    // that it stands for: its own, unless it is that of a low copy
   std::array<MatrixView, kNumExpertMatrices> matrices;  // empty views where absent
   // False on the first use after a read where the file has GGUF layout: the user regroups the
   // matrices in place (quant/layout.h) and calls ExpertStore::mark_regrouped.
@@ -136,8 +137,8 @@ class ExpertStore {
     Impl* store_;  // null after a move
   };
 
-  // The experts are distinct and in file order, which is rising order; none is asked for together
-  // with its low copy. Never waits. At most one request is alive.
+  // The numbers stand for distinct experts in rising order, which is file order but for low copies.
+  // Never waits. At most one request is alive.
   Request request(uint32_t layer, std::span<const ExpertDemand> demands);
   void mark_regrouped(ExpertId id) noexcept;
 

@@ -48,14 +48,15 @@ void project(StepContext& step, uint32_t layer, const Arrays& arrays) {
   work.width_rows.set(work.normed, rows, step.spec.width);
   step.compute.multiply(weights.recurrent_in, nullptr, work.width_rows, arrays.rows, 2 * channels);
   convolve_rows(step, layer, arrays.rows, 2 * channels, true);
-  for (size_t row = 0; row < rows; ++row) {
+  ThreadPool& pool = step.compute.pool();
+  pool.parallel_for(rows, [&](size_t row, size_t) {
     std::memcpy(work.attended + row * channels, arrays.rows + row * 2 * channels,
                 channels * sizeof(float));
-  }
+  });
   work.inner_rows.set(work.attended, rows, channels);
   step.compute.multiply(weights.rate_key_query, nullptr, work.inner_rows, arrays.mixed,
                         arrays.mixed_size);
-  for (size_t row = 0; row < rows; ++row) {
+  pool.parallel_for(rows, [&](size_t row, size_t) {
     float* mixed = arrays.mixed + row * arrays.mixed_size;
     float* keys = mixed + attention.rate_rank;
     float* queries = keys + attention.key_size;
@@ -65,7 +66,7 @@ void project(StepContext& step, uint32_t layer, const Arrays& arrays) {
     table.rms_norm(keys, weights.state_key_norm, nullptr, attention.key_size, epsilon, keys);
     table.rms_norm(queries, weights.state_query_norm, nullptr, attention.key_size, epsilon,
                    queries);
-  }
+  });
   work.inner_rows.set(arrays.low, rows, attention.rate_rank);
   step.compute.multiply(weights.rate_up, weights.decay_bias, work.inner_rows, arrays.rates,
                         channels);

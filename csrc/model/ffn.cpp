@@ -120,20 +120,13 @@ void regroup_expert(const ReadyExpert& expert, ExpertStore& store, Regrouper& re
   store.mark_regrouped(expert.id);
 }
 
-// The expert that the router chose, whichever copy of it is ready.
-uint32_t expert_of(const StepContext& step, const ReadyExpert& ready) {
-  const uint32_t num_experts = step.spec.router.num_experts;
-  return ready.id.expert < num_experts ? ready.id.expert : ready.id.expert - num_experts;
-}
-
-// `expert` is that of the biases.
-GatedNetwork network_of(const LayerWeights& weights, const ReadyExpert& ready, uint32_t expert) {
+GatedNetwork network_of(const LayerWeights& weights, const ReadyExpert& ready) {
   GatedNetwork network;
   network.gate = ready.matrices[static_cast<size_t>(ExpertMatrix::kGate)];
   network.up = ready.matrices[static_cast<size_t>(ExpertMatrix::kUp)];
   network.down = ready.matrices[static_cast<size_t>(ExpertMatrix::kDown)];
   const auto row_of = [&](const float* biases, const MatrixView& matrix) {
-    return biases == nullptr ? nullptr : biases + expert * matrix.rows;
+    return biases == nullptr ? nullptr : biases + ready.expert * matrix.rows;
   };
   network.gate_bias = row_of(weights.expert_gate_bias, network.gate);
   network.up_bias = row_of(weights.expert_up_bias, network.up);
@@ -151,9 +144,8 @@ NetworkJob shared_job(const StepContext& step, const LayerWeights& weights) {
   return job;
 }
 
-bool has_rows(const StepContext& step, const ReadyExpert& ready) {
-  const uint32_t expert = expert_of(step, ready);
-  return step.work.first_of_expert[expert] != step.work.first_of_expert[expert + 1];
+bool has_rows(const Workspace& work, const ReadyExpert& ready) {
+  return work.first_of_expert[ready.expert] != work.first_of_expert[ready.expert + 1];
 }
 
 // The results go to their places in expert_out.
@@ -161,16 +153,15 @@ NetworkJob expert_job(StepContext& step, uint32_t layer, const ReadyExpert& read
                       const ExpertSupply& supply) {
   Workspace& work = step.work;
   const FfnSpec& ffn = step.spec.layers[layer].ffn;
-  const uint32_t expert = expert_of(step, ready);
-  const uint32_t first = work.first_of_expert[expert];
+  const uint32_t first = work.first_of_expert[ready.expert];
   const bool scaled = step.spec.router.weight_before_ffn;
   NetworkJob job;
-  job.network = network_of(step.weights.layer(layer), ready, expert);
+  job.network = network_of(step.weights.layer(layer), ready);
   job.x = scaled ? &work.scaled_rows : &expert_rows(step, layer);
   job.token_index = (scaled ? work.own_index : work.expert_rows).data() + first;
-  job.num_rows = work.first_of_expert[expert + 1] - first;
+  job.num_rows = work.first_of_expert[ready.expert + 1] - first;
   job.hidden = work.hidden + hidden_bytes(step.rows.size(), ffn.shared_width) +
-               hidden_place(first, expert, ffn.width);
+               hidden_place(first, ready.expert, ffn.width);
   job.out = work.expert_out + first * expert_stream_width(step, layer);
   job.computes_hidden = ready.part != ExpertPart::kDown;
   job.computes_down = ready.part != ExpertPart::kHidden;
@@ -216,20 +207,19 @@ void observe(StepContext& step, uint32_t layer, std::span<const ReadyExpert> rea
   std::vector<float> weights;
   weights.reserve(step.rows.size() * used);  // the spans below stay valid
   for (const ReadyExpert& one : ready) {
-    if (!has_rows(step, one)) continue;
-    const uint32_t number = expert_of(step, one);
-    const uint32_t first = work.first_of_expert[number];
-    const uint32_t end = work.first_of_expert[number + 1];
+    if (!has_rows(work, one)) continue;
+    const uint32_t first = work.first_of_expert[one.expert];
+    const uint32_t end = work.first_of_expert[one.expert + 1];
     for (uint32_t place = first; place < end; ++place) {
       const auto* ranks = work.routed.data() + work.expert_rows[place] * used;
       const auto* chosen = std::find_if(ranks, ranks + used - 1, [&](const RoutedExpert& routed) {
-        return routed.expert == number;
+        return routed.expert == one.expert;
       });
       weights.push_back(chosen->weight);
     }
     ObservedExpert expert;
-    expert.expert = number;
-    expert.network = network_of(step.weights.layer(layer), one, number);
+    expert.expert = one.expert;
+    expert.network = network_of(step.weights.layer(layer), one);
     expert.x = scaled ? &work.scaled_rows : &expert_rows(step, layer);
     expert.token_index = {(scaled ? work.own_index : work.expert_rows).data() + first, end - first};
     expert.output_weights = {weights.data() + weights.size() - (end - first), end - first};
@@ -375,14 +365,14 @@ void moe_ffn(StepContext& step, uint32_t layer, const ExpertSupply& supply,
   do {
     for (const ReadyExpert& expert : ready) {
       if (expert.part != ExpertPart::kHidden) --missing;
-      if (has_rows(step, expert)) work.jobs.push_back(expert_job(step, layer, expert, supply));
+      if (has_rows(work, expert)) work.jobs.push_back(expert_job(step, layer, expert, supply));
     }
     {
       const OverlapScope overlap(step.trace, missing > 0);
       compute_networks(step, work.jobs);
     }
     for (const ReadyExpert& expert : ready) {
-      if (has_rows(step, expert)) supply.store.mark_regrouped(expert.id);
+      if (has_rows(work, expert)) supply.store.mark_regrouped(expert.id);
     }
     if (step.observer != nullptr) observe(step, layer, ready);
     work.jobs.clear();

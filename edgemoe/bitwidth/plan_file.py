@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from edgemoe import _core
 from edgemoe.errors import ModelFormatError, ReadError, UnsupportedModelError
+from edgemoe.input_file import read_at_most
 from edgemoe.output_file import output_file
 
 FORMAT = "edgemoe-plan"
@@ -128,12 +129,8 @@ def plan_from_json(value: Any, where: str) -> Plan:
 
 def load_plan(path: str) -> Plan:
     """Reads and checks a plan file. Raises ReadError, and the errors of plan_from_json."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(data) > _MAX_FILE_BYTES:
+    data = read_at_most(path, _MAX_FILE_BYTES)
+    if data is None:
         raise ModelFormatError(f"{path}: a plan has at most {_MAX_FILE_BYTES} bytes")
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys(path))

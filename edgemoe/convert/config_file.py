@@ -7,7 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from edgemoe.errors import ModelFormatError, ReadError
+from edgemoe.errors import ModelFormatError
+from edgemoe.input_file import read_at_most
 
 _MAX_BYTES = 64 << 20
 _MAX_COUNT = 1 << 30
@@ -15,12 +16,8 @@ _MAX_COUNT = 1 << 30
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ReadError or ModelFormatError naming the file."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read: {error.strerror or error}") from None
-    if len(data) > _MAX_BYTES:
+    data = read_at_most(path, _MAX_BYTES)
+    if data is None:
         raise ModelFormatError(f"{path}: is larger than {_MAX_BYTES} bytes; it is no such file")
     try:
         value = json.loads(data)

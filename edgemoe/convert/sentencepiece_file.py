@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgemoe.errors import ModelFormatError, ReadError
+from edgemoe.errors import ModelFormatError
+from edgemoe.input_file import read_at_most
 
 # Field numbers and values of sentencepiece_model.proto.
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
@@ -126,14 +127,10 @@ def _read_normalizer(model: SentencePieceFile, data: bytes) -> None:
 
 def read_sentencepiece(path: Path) -> SentencePieceFile:
     """Raises ReadError and ModelFormatError naming the file."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ReadError(f"{path}: cannot be read: {error.strerror or error}") from None
+    data = read_at_most(path, _MAX_BYTES)
     model = SentencePieceFile(path)
     try:
-        if len(data) > _MAX_BYTES:
+        if data is None:
             raise ValueError
         for number, value in _fields(data):
             if number == _PIECES:
