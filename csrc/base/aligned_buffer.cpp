@@ -23,16 +23,15 @@ size_t page_bytes() noexcept {
   return static_cast<size_t>(sysconf(_SC_PAGESIZE));
 }
 
-// Pages from a multiple of kAlignment on, which the system's own need not be: what is mapped too
+// Pages from a multiple of `alignment` on, which the system's own need not be: what is mapped too
 // much goes back. Null when the system refuses.
-std::byte* map_aligned(size_t bytes, int flags) noexcept {
+std::byte* map_aligned(size_t bytes, size_t alignment, int flags) noexcept {
   const size_t mapped = align_up(bytes, page_bytes());
-  const size_t spare =
-      AlignedBuffer::kAlignment - std::min(page_bytes(), AlignedBuffer::kAlignment);
+  const size_t spare = alignment - std::min(page_bytes(), alignment);
   void* pages = mmap(nullptr, mapped + spare, PROT_READ | PROT_WRITE, flags, -1, 0);
   if (pages == MAP_FAILED) return nullptr;
   const auto address = reinterpret_cast<uintptr_t>(pages);
-  const size_t lead = align_up(address, AlignedBuffer::kAlignment) - address;
+  const size_t lead = align_up(address, alignment) - address;
   auto* first = static_cast<std::byte*>(pages) + lead;
   if (lead > 0) munmap(pages, lead);
   if (spare > lead) munmap(first + mapped, spare - lead);
@@ -45,13 +44,14 @@ AlignedBuffer::AlignedBuffer(size_t bytes, Promise promise) : bytes_(bytes) {
   if (bytes == 0) return;
   const int uncounted = promise == Promise::kNotNeeded ? MAP_NORESERVE : 0;
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | uncounted;
-  std::byte* pages = map_aligned(bytes, flags);
+  const bool large = bytes >= kWorthLargePages;
+  std::byte* pages = map_aligned(bytes, large ? kLargePageBytes : kAlignment, flags);
   if (pages == nullptr) {
     throw Error(ErrorCode::kBudget, "the system refused " + format_bytes(bytes) +
                                         " of memory; give a smaller --memory");
   }
   data_ = pages;
-  if (bytes >= kWorthLargePages) madvise(pages, bytes, MADV_HUGEPAGE);
+  if (large) madvise(pages, bytes, MADV_HUGEPAGE);
 }
 
 bool AlignedBuffer::addresses_are_free() {

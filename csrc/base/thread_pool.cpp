@@ -1,6 +1,7 @@
 #include "base/thread_pool.h"
 
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -44,12 +45,12 @@ struct ThreadPool::Shared {
   bool stop = false;
   std::vector<std::thread> workers;
 
-  void take_items(size_t worker) {
-    for (;;) {
-      const size_t item = next_item.fetch_add(1, std::memory_order_relaxed);
-      if (item >= num_items) return;
-      invoke(body, item, worker);
-    }
+  // False when none are left.
+  bool take_item(size_t worker) {
+    const size_t item = next_item.fetch_add(1, std::memory_order_relaxed);
+    if (item >= num_items) return false;
+    invoke(body, item, worker);
+    return true;
   }
 
   void work(size_t worker) {
@@ -57,7 +58,8 @@ struct ThreadPool::Shared {
       await_change(generation, seen);
       seen = generation.load(std::memory_order_acquire);
       if (stop) return;
-      take_items(worker);
+      while (take_item(worker)) {
+      }
       if (active.fetch_sub(1, std::memory_order_acq_rel) == 1) active.notify_one();
     }
   }
@@ -82,9 +84,20 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : shared_->workers) worker.join();
 }
 
+void ThreadPool::set_between_items(std::function<void()> between) {
+  between_items_ = std::move(between);
+}
+
+void ThreadPool::between_items() const noexcept {
+  if (between_items_) between_items_();
+}
+
 void ThreadPool::run(size_t num_items, const void* body, Invoke invoke) {
   if (num_threads_ == 1 || num_items <= 1) {
-    for (size_t item = 0; item < num_items; ++item) invoke(body, item, 0);
+    for (size_t item = 0; item < num_items; ++item) {
+      invoke(body, item, 0);
+      between_items();
+    }
     return;
   }
   Shared& job = *shared_;
@@ -94,7 +107,7 @@ void ThreadPool::run(size_t num_items, const void* body, Invoke invoke) {
   job.next_item.store(0, std::memory_order_relaxed);
   job.active.store(static_cast<uint32_t>(num_threads_ - 1), std::memory_order_relaxed);
   job.publish();
-  job.take_items(0);
+  while (job.take_item(0)) between_items();
   for (uint32_t left = job.active.load(std::memory_order_acquire); left != 0;
        left = job.active.load(std::memory_order_acquire)) {
     await_change(job.active, left);

@@ -21,6 +21,11 @@ class ThreadPool {
 
   size_t num_threads() const noexcept { return num_threads_; }
 
+  // Called by the calling thread of parallel_for after each of its items: for what must not wait
+  // until all items are done. Empty: nothing. Requires: `between` is quick and does not throw, and
+  // no parallel_for runs.
+  void set_between_items(std::function<void()> between);
+
   // Calls body(item, worker) for every item in [0, num_items), each once, in no stated order;
   // worker < num_threads() is unique among the calls that run at the same time. Returns when all
   // are done. Requires: called by one thread at a time; body does not call parallel_for and does
@@ -34,11 +39,13 @@ class ThreadPool {
 
  private:
   using Invoke = void (*)(const void* body, size_t item, size_t worker);
+  void between_items() const noexcept;
   void run(size_t num_items, const void* body, Invoke invoke);
 
   struct Shared;
   size_t num_threads_;
   std::unique_ptr<Shared> shared_;
+  std::function<void()> between_items_;
 };
 
 }  // namespace edgemoe

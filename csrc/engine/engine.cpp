@@ -163,6 +163,9 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
     low_copies.emplace(options.lossy_low_copy, store->cache(), store->layout());
     model.low_copies = &*low_copies;
   }
+  pool.set_between_items([this] {
+    if (store) store->pump();
+  });
   // The use of experts that is learned is not that of the model as it is.
   if (cache_routing || low_copies) keeps_learned = false;
 }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <exception>
+#include <utility>
 
 #include "base/error.h"
 #include "base/units.h"
@@ -78,6 +80,7 @@ struct ExpertStore::Impl : ExpertLoads {
   size_t to_load_first = 0;
   size_t loading = 0;               // wanted loads on their way
   std::vector<ReadyExpert> in_use;  // handed out last, pinned
+  std::exception_ptr failure;       // found by pump
 
   void demand(uint32_t position, const ExpertDemand& wanted) {
     const ExpertId id{layer, wanted.expert};
@@ -104,9 +107,11 @@ struct ExpertStore::Impl : ExpertLoads {
     }
   }
 
-  // Starts loads while there is room for them, those that are waited for first.
+  // Starts loads while there is room for them and the device gains from more, those that are waited
+  // for first. What is in flight arrives about together, so the fewer are, the earlier the first.
   void start_loads() {
     for (; to_load_first < to_load.size(); ++to_load_first) {
+      if (in_flight >= in_flight_limit) return;
       const ExpertId id{layer, demanded[to_load[to_load_first]]};
       if (!start(id, true)) return;
       ++loading;
@@ -166,6 +171,18 @@ struct ExpertStore::Impl : ExpertLoads {
     while (const std::optional<CompletedRead> read = queue.next(Wait::kNo)) arrive(*read);
   }
 
+  // Keeps the device busy while the owner computes. An error is left to the next call of next().
+  void pump() noexcept {
+    if (queue.outstanding_ranges() == 0) return;
+    try {
+      const size_t before = queue.outstanding_ranges();
+      take_arrivals(Wait::kNo);
+      if (queue.outstanding_ranges() != before) start_loads();
+    } catch (...) {
+      if (!failure) failure = std::current_exception();
+    }
+  }
+
   // Guesses of a step that ended early.
   void forget_guesses() noexcept {
     for (uint32_t l = 0; l < layout.num_layers(); ++l) {
@@ -184,6 +201,7 @@ struct ExpertStore::Impl : ExpertLoads {
 
   std::span<const ReadyExpert> next(Wait wait) {
     give_up_last();
+    if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
     take_arrivals(Wait::kNo);
     start_loads();
     while (ready_first == ready.size() && wait == Wait::kAtLeastOne) {
@@ -260,6 +278,7 @@ struct ExpertStore::Impl : ExpertLoads {
     to_load.clear();
     to_load_first = 0;
     loading = 0;
+    failure = nullptr;
     request_alive = false;
   }
 };
@@ -346,6 +365,10 @@ void ExpertStore::guess(uint32_t layer, uint32_t kind, std::span<const uint32_t>
 void ExpertStore::read_ahead() {
   impl_->take_arrivals(Wait::kNo);
   impl_->read_ahead();
+}
+
+void ExpertStore::pump() noexcept {
+  impl_->pump();
 }
 
 ExpertStore::Request ExpertStore::request(uint32_t layer, std::span<const ExpertDemand> demands) {

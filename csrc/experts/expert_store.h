@@ -150,6 +150,10 @@ class ExpertStore {
   void guess(uint32_t layer, uint32_t kind, std::span<const uint32_t> experts);
   void read_ahead();
 
+  // Takes what has arrived and submits what is due, so that the device does not wait for the end of
+  // a computation. Cheap; may be called at any time by the owner thread. Errors are left to next().
+  void pump() noexcept;
+
   // What is worth keeping between runs: how often experts are used, how far guesses are trusted.
   Sections learned() const;
   // Takes up what an earlier run learned; sections that do not fit the model are ignored. The

@@ -1,12 +1,13 @@
 #include "experts/read_trial.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace edgemoe {
 
 bool ReadTrial::is_on() const noexcept {
   if (hold_ > 0) return choice_;
-  const uint32_t turn = step_ / kTurnSteps;
+  const uint32_t turn = step_ % 4;
   return turn == 0 || turn == 3;
 }
 
@@ -15,31 +16,39 @@ void ReadTrial::end_step(double seconds, bool counts) noexcept {
   if (hold_ > 0) {
     // What was found earlier counts half as much as what is found now.
     if (--hold_ == 0) {
-      for (Times& times : times_) times = {times.seconds / 2, times.steps / 2};
+      for (Times& times : times_) times = {times.steps / 2, times.seconds / 2, times.squares / 2};
     }
     return;
   }
-  if (step_ % kTurnSteps != 0) {
-    Times& times = times_[is_on() ? 1 : 0];
-    times.seconds += seconds;
-    times.steps += 1;
-  }
-  if (++step_ == kTrialSteps) decide();
+  Times& times = times_[is_on() ? 1 : 0];
+  times.steps += 1;
+  times.seconds += seconds;
+  times.squares += seconds * seconds;
+  ++step_;
+  if (step_ % kTrialSteps == 0 && (step_ == kMostTrialSteps || is_clear())) decide();
+}
+
+double ReadTrial::Times::variance_of_mean() const noexcept {
+  return std::max(0.0, squares / steps - mean() * mean()) / steps;
+}
+
+bool ReadTrial::is_clear() const noexcept {
+  constexpr double kDeviations = 2;
+  const auto& [without, with] = times_;
+  const double noise = std::sqrt(without.variance_of_mean() + with.variance_of_mean());
+  return std::abs(with.mean() - kWorthwhile * without.mean()) >= kDeviations * noise;
 }
 
 void ReadTrial::decide() noexcept {
   step_ = 0;
-  ++trials_;
-  const double found = ratio();
-  choice_ = found <= kWorthwhile;
-  if (trials_ == 1 && std::abs(found - 1) < kClear) return;  // another one at once
   hold_ = kHoldSteps;
+  choice_ = ratio() <= kWorthwhile;
 }
 
 double ReadTrial::ratio() const noexcept {
   const auto& [without, with] = times_;
   if (without.seconds == 0 || with.steps == 0) return restored_;
-  return (with.seconds / with.steps) / (without.seconds / without.steps);
+  return with.mean() / without.mean();
 }
 
 void ReadTrial::restore(double ratio) noexcept {

@@ -13,10 +13,11 @@ namespace edgemoe {
 
 class ReadTrial {
  public:
-  // Steps of one turn; a trial is four turns, with, without, without and with. The first step of a
-  // turn is not counted: reads of the turn before still run in it.
-  static constexpr uint32_t kTurnSteps = 6;
-  static constexpr uint32_t kTrialSteps = 4 * kTurnSteps;
+  // Steps of a trial: with, without, without, with, and so on. Neighbouring steps see the same
+  // device, whose speed may change within seconds where it is shared.
+  static constexpr uint32_t kTrialSteps = 24;
+  // A trial goes on, up to so many steps, until the ways differ by more than noise explains.
+  static constexpr uint32_t kMostTrialSteps = 4 * kTrialSteps;
   static constexpr uint32_t kHoldSteps = 16 * kTrialSteps;  // between trials
   // Until the first trial of a run that takes over what an earlier one found: it may have had
   // another budget or device.
@@ -24,9 +25,6 @@ class ReadTrial {
   // Reading ahead stays when its steps take at most this share of the others'. It reads more, and
   // what is within noise is not worth that.
   static constexpr double kWorthwhile = 0.99;
-  // The first trial settles it when the ways differ by this much, else a second follows at once;
-  // later ones add to what is known.
-  static constexpr double kClear = 0.1;
 
   // Whether the next step reads ahead.
   bool is_on() const noexcept;
@@ -41,15 +39,19 @@ class ReadTrial {
 
  private:
   struct Times {
-    double seconds = 0;
     double steps = 0;
+    double seconds = 0;
+    double squares = 0;  // of seconds
+
+    double mean() const noexcept { return seconds / steps; }
+    double variance_of_mean() const noexcept;
   };
+  bool is_clear() const noexcept;
   void decide() noexcept;
 
   std::array<Times, 2> times_;  // without, with
   uint32_t step_ = 0;           // of the trial
   uint32_t hold_ = 0;           // steps until the next one
-  uint32_t trials_ = 0;
   bool choice_ = true;
   double restored_ = 0;
 };

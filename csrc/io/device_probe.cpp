@@ -14,6 +14,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// A device may take a read into large pages in fewer parts than one into small pages, and several
+// times as many reads at once. Experts are read into a pool of large pages, so the probe is too.
+constexpr uint64_t kLeastMemory = 16 * kMiB;
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -33,7 +37,7 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
   const uint64_t in_flight = std::max<uint64_t>(probe.memory_bytes / bytes, 1);
   const size_t depth = std::min<uint64_t>({reader->depth(), probe.depth, in_flight});
   ReadQueue queue(std::move(reader));
-  AlignedBuffer memory(depth * bytes);
+  AlignedBuffer memory(std::max(depth * bytes, kLeastMemory));
   const uint64_t positions = file.size() / bytes;
   uint64_t random = probe.seed;
   const auto submit = [&](uint64_t slot) {

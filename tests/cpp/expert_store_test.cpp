@@ -1,10 +1,12 @@
 #include "experts/expert_store.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <random>
 #include <set>
+#include <thread>
 
 #include "temporary_file.h"
 #include "test.h"
@@ -115,6 +117,12 @@ class Fixture {
 
 const std::vector<uint32_t> kAll = {0, 1, 2, 3, 4, 5, 6, 7};
 const std::set<uint32_t> kAllSet(kAll.begin(), kAll.end());
+
+std::vector<ExpertDemand> all_demands() {
+  std::vector<ExpertDemand> demands;
+  for (const uint32_t expert : kAll) demands.push_back({expert, 1.0f});
+  return demands;
+}
 
 TEST("a layout gives each matrix its place, and windows of a slot do not overlap") {
   for (const uint64_t alignment : {1u, 512u, 4096u, 16384u, 65536u}) {
@@ -244,9 +252,8 @@ TEST("a request that is dropped leaves its reads to finish into the cache") {
   for (const double slots : {2.0, 4.0, 100.0}) {
     Fixture fixture("simulated:seed=5,latency=300,reorder=1", slots);
     for (int round = 0; round < 5; ++round) {
-      std::vector<ExpertDemand> demands;
-      for (const uint32_t expert : kAll) demands.push_back({expert, 1.0f});
       {
+        const std::vector<ExpertDemand> demands = all_demands();
         auto request = fixture.store().request(static_cast<uint32_t>(round) % kLayers, demands);
         if (round % 2 == 1) request.next(Wait::kAtLeastOne);
       }
@@ -322,6 +329,57 @@ TEST("a demand adopts a read ahead that is on its way") {
   const ExpertStats stats = store.stats();
   CHECK_EQUAL(stats.useful_bytes, stats.ahead_bytes);
   CHECK_EQUAL(store.read_stats().reads, 6u);  // three matrices of each, once
+}
+
+// Pumps until the device has nothing to do.
+void pump_until_idle(ExpertStore& store) {
+  for (uint64_t before = store.read_stats().reads, quiet = 0; quiet < 50;) {
+    std::this_thread::sleep_for(std::chrono::microseconds(500));
+    store.pump();
+    const uint64_t now = store.read_stats().reads;
+    quiet = now == before ? quiet + 1 : 0;
+    before = now;
+  }
+}
+
+TEST("demands go to the device a few at a time, and a pump keeps it busy meanwhile") {
+  ExpertStoreOptions options;
+  options.in_flight_bytes = 1;
+  Fixture fixture("simulated:latency=1000,serial=1", 100, options);
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kDecode);
+  const std::vector<ExpertDemand> demands = all_demands();
+  auto request = store.request(0, demands);
+  size_t on_their_way = 0;
+  for (const uint32_t expert : kAll) {
+    on_their_way += store.cache().state({0, expert}) != ExpertCache::State::kAbsent;
+  }
+  CHECK_EQUAL(on_their_way, 1u);
+  pump_until_idle(store);
+  CHECK_EQUAL(request.next(Wait::kNo).size(), kAll.size());
+}
+
+TEST("an error that a pump finds is left to the next call that may fail") {
+  Fixture fixture("simulated:eio_after=4,eio_count=40");
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kDecode);
+  {
+    const std::vector<ExpertDemand> demands = all_demands();
+    auto request = store.request(2, demands);
+    pump_until_idle(store);
+    const std::string message = ERROR_MESSAGE(ErrorCode::kIo, request.next(Wait::kNo));
+    CHECK(message.find("layer 2") != std::string::npos);
+  }
+  pump_until_idle(store);
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    try {
+      CHECK(fixture.run(2, kAll) == kAllSet);
+      return;
+    } catch (const Error&) {
+      // The device still fails.
+    }
+  }
+  CHECK(false);
 }
 
 ExpertStoreOptions keeping_nothing() {

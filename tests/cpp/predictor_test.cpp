@@ -19,6 +19,7 @@ class Runs {
     options_.memory = EngineOptions::Memory::kLeast;
     options_.num_threads = 1;
     options_.look_ahead = 1;
+    options_.preload = PreloadPolicy::kAlways;  // a trial would ask for guesses in some steps only
   }
   EngineOptions& options() { return options_; }
   std::string cache_folder() const { return folder_.path("cache"); }

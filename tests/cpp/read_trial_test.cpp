@@ -33,6 +33,23 @@ TEST("reading ahead that gains nothing is left off") {
   CHECK(run(trial, 1.0, 1.0, 4000) < 0.05);
 }
 
+TEST("a small gain is found in noise of one step that is larger") {
+  ReadTrial trial;
+  run(trial, 0.9, 1.0, ReadTrial::kMostTrialSteps, 0.15);
+  CHECK(trial.is_on());
+  CHECK(run(trial, 0.9, 1.0, 4000, 0.15) > 0.8);
+}
+
+TEST("a device that slows down during a trial does not decide it") {
+  ReadTrial trial;
+  double seconds = 1.0;
+  for (uint32_t i = 0; i < ReadTrial::kTrialSteps; ++i) {
+    seconds *= 1.03;
+    trial.end_step((trial.is_on() ? 0.9 : 1.0) * seconds, true);
+  }
+  CHECK(trial.ratio() < 0.95);
+}
+
 TEST("a choice is revised when the device changes") {
   ReadTrial trial;
   run(trial, 0.7, 1.0, 1000);

@@ -1,6 +1,7 @@
 #include "base/thread_pool.h"
 
 #include <atomic>
+#include <thread>
 #include <vector>
 
 #include "test.h"
@@ -38,6 +39,23 @@ TEST("results of a call are visible after it, many times over") {
     uint64_t total = 0;
     for (const uint64_t value : squares) total += value;
     REQUIRE(total == round * (64 * 63 / 2));
+  }
+}
+
+TEST("the calling thread looks up between its items") {
+  for (const size_t threads : {1u, 3u}) {
+    ThreadPool pool(threads);
+    const auto caller = std::this_thread::get_id();
+    size_t calls = 0;  // by one thread only
+    bool elsewhere = false;
+    pool.set_between_items([&] {
+      ++calls;
+      elsewhere |= std::this_thread::get_id() != caller;
+    });
+    std::atomic<size_t> of_caller{0};
+    pool.parallel_for(500, [&](size_t, size_t worker) { of_caller += worker == 0; });
+    CHECK_EQUAL(calls, of_caller.load());
+    CHECK(!elsewhere);
   }
 }
 
