@@ -54,6 +54,9 @@ MAX_LAYERS = 4096
 MAX_EXPERTS = 1 << 16
 _MAX_USED = 1024
 _MAX_FILE_BYTES = 256 << 20
+# Steps until uniform routing begins again: enough for any cache to have forgotten the first.
+_UNIFORM_STEPS = 256
+
 _MAX_SCRIPT_CELLS = 1 << 28
 # Largest value of each column of whole numbers; columns that are not here hold any finite number.
 _LARGEST = {
@@ -425,3 +428,11 @@ def route_script(trace: RouteTrace, phase: int | None = None) -> npt.NDArray[np.
         before = np.searchsorted(known, np.arange(len(steps)), side="right") - 1
         script[:, layer] = script[known[np.maximum(before, 0)], layer]
     return script
+
+
+def uniform_script(layers: int, experts: int, used: int) -> npt.NDArray[np.int32]:
+    """Experts without any locality, as [steps, layers, used]: every token takes distinct ones, all
+    equally likely. The worst case of a cache, whose hit rate is then the share of experts that it
+    holds. The same in every run."""
+    keys = np.random.default_rng(1).random((_UNIFORM_STEPS, layers, experts), dtype=np.float32)
+    return np.argpartition(keys, used - 1, axis=2)[:, :, :used].astype(np.int32)

@@ -14,20 +14,29 @@ from edgemoe.cli.lossy import lossy_lines
 from edgemoe.cli.parameters import load_options, load_options_from, model_argument
 from edgemoe.errors import ArgumentError
 from edgemoe.sizes import format_size
-from edgemoe.traces import DECODE, PREFILL, RouteTrace, read_trace, route_script
+from edgemoe.traces import DECODE, PREFILL, RouteTrace, read_trace, route_script, uniform_script
+
+UNIFORM = "uniform"  # routing of no trace; a file of this name is ./uniform
 
 
 class _Routing:
-    """A trace that routes the tests in place of the model's router. Made before the engine plans:
-    what it holds counts, and the engine's copy is smaller than the trace, which is dropped for it.
+    """A trace, or chance, that routes the tests in place of the model's router. Made before the
+    engine plans: what it holds counts, and the engine's copy is smaller than the trace, which is
+    dropped for it.
     """
 
     def __init__(self, path: str, model: str) -> None:
-        if not _core.ModelFile(model).spec()["experts"]:
+        spec = _core.ModelFile(model).spec()
+        if not spec["experts"]:
             raise ArgumentError(f"{model}: the model has no experts; there is nothing to route")
-        self._trace: RouteTrace | None = read_trace(path)
         phases = {"prefill": PREFILL, "decode": DECODE}
-        self._scripts = {test: route_script(self._trace, phases[test]) for test in phases}
+        self._trace: RouteTrace | None = None
+        if path == UNIFORM:
+            script = uniform_script(spec["layers"], spec["experts"], spec["experts_used"])
+            self._scripts = dict.fromkeys(phases, script)
+        else:
+            self._trace = trace = read_trace(path)
+            self._scripts = {test: route_script(trace, phases[test]) for test in phases}
         _core.return_freed_memory()
 
     def apply(self, engine: _core.Engine, test: str) -> None:
@@ -130,9 +139,10 @@ def _print(report: dict[str, Any]) -> None:
 @click.option(
     "--routing",
     type=click.Path(),
-    metavar="TRACE.csv",
+    metavar="TRACE.csv|uniform",
     help="Experts are those of this trace instead of the router's: expert locality of a real run "
-    "on random weights. Prefill takes its prefill tokens, decode those that it decoded.",
+    "on random weights. Prefill takes its prefill tokens, decode those that it decoded. uniform: "
+    "every expert is as likely as any other, the worst case.",
 )
 @click.option("-r", "--repetitions", type=click.IntRange(1), default=3, show_default=True)
 @load_options()

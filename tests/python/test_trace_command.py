@@ -13,7 +13,15 @@ from conftest import Run
 
 from edgemoe import ArgumentError, Model, ReadError
 from edgemoe.options import LoadOptions
-from edgemoe.traces import DECODE, PREFILL, RouteTrace, Timeline, read_timeline, read_trace
+from edgemoe.traces import (
+    DECODE,
+    PREFILL,
+    RouteTrace,
+    Timeline,
+    read_timeline,
+    read_trace,
+    uniform_script,
+)
 
 PROMPT = "There was once a king who"
 Fails = Callable[..., str]
@@ -155,6 +163,20 @@ def test_bad_usage_of_trace(fails: Fails, demo: str, tmp_path: Path) -> None:
     assert "same file" in fails(2, "trace", copy, "-p", "x", "-o", copy)
     assert copy.read_bytes() == Path(demo).read_bytes()
     assert not out.exists()
+
+
+def test_uniform_routing_hits_what_the_pool_holds(edgemoe: Run, demo: str) -> None:
+    script = uniform_script(layers=5, experts=7, used=3)
+    assert script.shape[1:] == (5, 3)
+    assert all(len(set(ranks)) == 3 for ranks in script.reshape(-1, 3).tolist())
+    assert np.ptp(np.bincount(script.ravel())) < 0.2 * script.size / 7
+    assert (script == uniform_script(layers=5, experts=7, used=3)).all()
+    options = ("-p", "0", "-n", "40", "-r", "1", "--preload", "none", "--json")
+    report = json.loads(edgemoe("bench", demo, *options, "--routing", "uniform").stdout)
+    assert report["routing"] == "uniform"
+    assert report["results"][0]["hit_rate"] == 1.0
+    least = edgemoe("bench", demo, *options, "--routing", "uniform", "--memory", "min")
+    assert json.loads(least.stdout)["results"][0]["hit_rate"] < 0.2
 
 
 def test_bench_follows_the_routing_of_a_trace(edgemoe: Run, demo: str, tmp_path: Path) -> None:
