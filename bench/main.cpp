@@ -1,8 +1,10 @@
 // edgemoe-bench: measures the engine without Python. One JSON object on standard output; errors are
 // one line on standard error, exit status 2 for bad usage and 1 for everything else.
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "commands.h"
@@ -36,7 +38,10 @@ constexpr const char* kUsage =
     "              --in-flight SIZE\n";
 
 int run(const std::vector<std::string>& words) {
-  if (words.empty() || words[0] == "-h" || words[0] == "--help") {
+  const bool wants_help = std::any_of(words.begin(), words.end(), [](const std::string& word) {
+    return word == "-h" || word == "--help";
+  });
+  if (words.empty() || wants_help) {
     std::fputs(kUsage, words.empty() ? stderr : stdout);
     return words.empty() ? 2 : 0;
   }

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from collections.abc import Callable
@@ -234,3 +235,13 @@ def test_output_that_nobody_reads(demo: str) -> None:
         command, shell=True, capture_output=True, check=False, cwd=tempfile.gettempdir()
     )
     assert b"Traceback" not in result.stderr
+
+
+def test_the_benchmark_program_explains_itself() -> None:
+    program = Path(sysconfig.get_path("scripts"), "edgemoe-bench")
+    if not program.exists():
+        pytest.skip("edgemoe is not installed here")
+    for arguments in ([], ["--help"], ["decode", "--help"], ["decode", "-h"]):
+        result = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60)
+        assert "usage: edgemoe-bench" in (result.stdout if arguments else result.stderr)
+        assert result.returncode == (0 if arguments else 2)
