@@ -65,8 +65,9 @@ def main() -> int:
         ("cmake", "--preset", "release", "-DEDGEMOE_BENCH=OFF"),
         ("cmake", "--build", "--preset", "release"),
         ("ctest", "--preset", "release"),
-        # Not "python -m pytest": the installed package is what is tested.
-        ("pytest", "tests/python"),
+        # Not "python -m pytest": the installed package is what is tested. Most tests wait for
+        # programs that they start, half of the time on one core.
+        ("pytest", "-n", "auto", "--maxprocesses", "4", "tests/python"),
         *arm_steps(),
         (sys.executable, "tools/check.py", "--fast"),
     )
