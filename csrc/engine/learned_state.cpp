@@ -13,7 +13,7 @@
 namespace edgemoe {
 namespace {
 
-constexpr const char* kInFlight = "bytes in flight";
+constexpr const char* kInFlight = "bytes in flight of large pages";
 constexpr double kProbeSeconds = 0.02;  // of each of its steps
 
 uint64_t hash_value(uint64_t value, uint64_t seed) noexcept {

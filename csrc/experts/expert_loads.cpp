@@ -89,7 +89,8 @@ bool ExpertLoads::start(ExpertId id, bool wanted) {
   ExpertLoad& load = load_of(id);
   load = {};
   load.cut = should_cut(place, wanted);
-  load.reads_left = static_cast<uint8_t>(place.num_ranges + (load.cut ? 1 : 0));
+  load.num_reads = static_cast<uint8_t>(place.num_ranges + (load.cut ? 1 : 0));
+  load.reads_left = load.num_reads;
   load.wanted = wanted;
   load.ahead = !wanted;
   load.regrouped = layout.is_regrouped();
@@ -130,8 +131,12 @@ std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read)
     load.failed_range = load.cut ? 0 : number;
   }
   load.down_arrived |= load.cut && number == 1;
-  if (--load.reads_left > 0) return std::nullopt;
-  in_flight -= slot_bytes(id);
+  // Its part of the slot, so that the next expert follows before the last part has arrived.
+  const uint64_t bytes = slot_bytes(id);
+  in_flight -= bytes * load.reads_left / load.num_reads;
+  --load.reads_left;
+  in_flight += bytes * load.reads_left / load.num_reads;
+  if (load.reads_left > 0) return std::nullopt;
   if (load.ahead) ahead_in_flight -= slot_bytes(id);
   if (load.error == 0 && !checksums.empty() && !is_sound(id)) {
     load.damaged = true;

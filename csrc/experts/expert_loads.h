@@ -19,6 +19,7 @@ namespace edgemoe {
 
 // A load on its way, and what the slot holds afterwards.
 struct ExpertLoad {
+  uint8_t num_reads = 0;
   uint8_t reads_left = 0;
   bool cut = false;           // down is a read of its own
   bool down_arrived = false;  // of a cut one
@@ -43,7 +44,7 @@ struct ExpertLoads {
   std::span<const uint64_t> checksums;
   std::span<const uint64_t> low_checksums;
   std::vector<ExpertLoad> loads;  // by layer, then number
-  uint64_t in_flight = 0;         // bytes of slots with reads under way
+  uint64_t in_flight = 0;         // bytes of slots that reads under way will fill
   uint64_t ahead_in_flight = 0;   // of those, of experts that nobody has asked for
   Phase phase = Phase::kDecode;
   std::array<ExpertStats, kNumPhases> phases;

@@ -48,7 +48,7 @@ struct ExpertStore::Impl : ExpertLoads {
         ahead(layout.num_layers(), layout.num_experts(), options.num_used, options.preload),
         preload(options.preload),
         auto_in_decode(options.auto_in_decode),
-        in_flight_limit(options.in_flight_bytes),
+        in_flight_limit(std::max<uint64_t>(options.in_flight_bytes, 1)),
         layer_stats(layout.num_layers()) {
     demanded.reserve(layout.num_experts());
     ready.reserve(layout.num_experts());
@@ -67,6 +67,7 @@ struct ExpertStore::Impl : ExpertLoads {
   std::vector<ExpertId> hottest;          // of earlier runs, to read from hottest_first on
   size_t hottest_first = 0;
   uint64_t in_flight_limit;
+  uint64_t started_ahead = 0;  // bytes, since the last call of next()
   std::vector<LayerStats> layer_stats;
 
   // The living request.
@@ -78,6 +79,7 @@ struct ExpertStore::Impl : ExpertLoads {
   size_t ready_first = 0;
   std::vector<uint32_t> to_load;  // positions, from to_load_first on
   size_t to_load_first = 0;
+  bool waits_for_room = false;      // the next of them
   size_t loading = 0;               // wanted loads on their way
   std::vector<ReadyExpert> in_use;  // handed out last, pinned
   std::exception_ptr failure;       // found by pump
@@ -107,32 +109,44 @@ struct ExpertStore::Impl : ExpertLoads {
     }
   }
 
+  // Bytes of reads that may be under way. A batch computes for so long between two looks at the
+  // device that a deep queue is needed to keep it busy.
+  uint64_t most_in_flight() const noexcept {
+    return phase == Phase::kPrefill ? std::max(kBatchInFlightBytes, in_flight_limit)
+                                    : in_flight_limit;
+  }
+
   // Starts loads while there is room for them and the device gains from more, those that are waited
   // for first. What is in flight arrives about together, so the fewer are, the earlier the first.
   void start_loads() {
+    waits_for_room = false;
     for (; to_load_first < to_load.size(); ++to_load_first) {
-      if (in_flight >= in_flight_limit) return;
+      if (in_flight >= most_in_flight()) return;
       const ExpertId id{layer, demanded[to_load[to_load_first]]};
-      if (!start(id, true)) return;
+      if (!start(id, true)) {
+        waits_for_room = true;
+        return;
+      }
       ++loading;
     }
     read_ahead();
   }
 
+  // What is read ahead between two calls of next() is bounded too: it would evict what was read
+  // ahead a moment before.
   void read_ahead() {
-    // A batch computes for so long between two calls that a deep queue is needed to keep the device
-    // busy, and what it reads ahead is nearly certain to be used.
-    const uint64_t most =
-        phase == Phase::kPrefill ? std::max(kBatchInFlightBytes, in_flight_limit) : in_flight_limit;
     const uint64_t share = keep ? kAheadShare : kUnkeptAheadShare;
-    const uint64_t ahead_limit = std::min(most, cache.pool_bytes() / share);
-    while (in_flight < most && ahead_in_flight < ahead_limit) {
+    const uint64_t ahead_limit = std::min(most_in_flight(), cache.pool_bytes() / share);
+    const uint64_t most_started = cache.pool_bytes() / share;
+    while (in_flight < most_in_flight() && ahead_in_flight < ahead_limit &&
+           started_ahead < most_started) {
       const std::optional<ExpertId> id = ahead.take();
       if (!id) return read_hottest();
       if (cache.state(*id) != ExpertCache::State::kAbsent) continue;
       if (!start(*id, false)) return;
       const uint64_t bytes = slot_bytes(*id);
       ahead_in_flight += bytes;
+      started_ahead += bytes;
       stats().ahead_bytes += bytes;
     }
   }
@@ -201,6 +215,7 @@ struct ExpertStore::Impl : ExpertLoads {
 
   std::span<const ReadyExpert> next(Wait wait) {
     give_up_last();
+    started_ahead = 0;
     if (failure) std::rethrow_exception(std::exchange(failure, nullptr));
     take_arrivals(Wait::kNo);
     start_loads();
@@ -221,7 +236,7 @@ struct ExpertStore::Impl : ExpertLoads {
   size_t hand_out_count() const noexcept {
     constexpr size_t kParts = 4;
     const size_t count = ready.size() - ready_first;
-    return to_load_first == to_load.size() ? count : ceil_div(count, kParts);
+    return waits_for_room ? ceil_div(count, kParts) : count;
   }
 
   // Of experts that lack down only: gate and up. False when there are none.
@@ -375,6 +390,8 @@ ExpertStore::Request ExpertStore::request(uint32_t layer, std::span<const Expert
   Impl& store = *impl_;
   EM_CHECK(!store.request_alive);
   store.request_alive = true;
+  store.failure = nullptr;
+  store.started_ahead = 0;
   Request request(&store);
   store.layer = layer;
   store.cache.set_current_layer(layer);

@@ -14,9 +14,8 @@ bool ReadTrial::is_on() const noexcept {
 void ReadTrial::end_step(double seconds, bool counts) noexcept {
   if (!counts) return;
   if (hold_ > 0) {
-    // What was found earlier counts half as much as what is found now.
     if (--hold_ == 0) {
-      for (Times& times : times_) times = {times.steps / 2, times.seconds / 2, times.squares / 2};
+      for (Times& times : times_) times.fade();
     }
     return;
   }
@@ -26,6 +25,15 @@ void ReadTrial::end_step(double seconds, bool counts) noexcept {
   times.squares += seconds * seconds;
   ++step_;
   if (step_ % kTrialSteps == 0 && (step_ == kMostTrialSteps || is_clear())) decide();
+}
+
+// What was found earlier counts half as much as what the shortest trial finds.
+void ReadTrial::Times::fade() noexcept {
+  constexpr double kKeptSteps = kTrialSteps / 4.0;
+  const double kept = std::min(1.0, kKeptSteps / std::max(steps, 1.0));
+  steps *= kept;
+  seconds *= kept;
+  squares *= kept;
 }
 
 double ReadTrial::Times::variance_of_mean() const noexcept {

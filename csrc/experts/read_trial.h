@@ -16,7 +16,8 @@ class ReadTrial {
   // Steps of a trial: with, without, without, with, and so on. Neighbouring steps see the same
   // device, whose speed may change within seconds where it is shared.
   static constexpr uint32_t kTrialSteps = 24;
-  // A trial goes on, up to so many steps, until the ways differ by more than noise explains.
+  // A trial goes on, up to so many steps, until noise does not explain on which side of
+  // kWorthwhile they are.
   static constexpr uint32_t kMostTrialSteps = 4 * kTrialSteps;
   static constexpr uint32_t kHoldSteps = 16 * kTrialSteps;  // between trials
   // Until the first trial of a run that takes over what an earlier one found: it may have had
@@ -45,6 +46,7 @@ class ReadTrial {
 
     double mean() const noexcept { return seconds / steps; }
     double variance_of_mean() const noexcept;
+    void fade() noexcept;
   };
   bool is_clear() const noexcept;
   void decide() noexcept;

@@ -359,6 +359,33 @@ TEST("demands go to the device a few at a time, and a pump keeps it busy meanwhi
   CHECK_EQUAL(request.next(Wait::kNo).size(), kAll.size());
 }
 
+TEST("what is there is handed out at once while demands are held back") {
+  ExpertStoreOptions options;
+  options.in_flight_bytes = 1;
+  Fixture fixture("simulated:latency=2000,serial=1", 100, options);
+  fixture.run(0, {0, 1, 2, 3});
+  ExpertStore& store = fixture.store();
+  const std::vector<ExpertDemand> demands = all_demands();
+  auto request = store.request(0, demands);
+  CHECK_EQUAL(request.next(Wait::kNo).size(), 4u);
+}
+
+TEST("a pump reads no more ahead than a part of the pool while nothing is taken") {
+  ExpertStoreOptions options;
+  options.preload = PreloadPolicy::kAlways;
+  Fixture fixture("simulated:latency=100", 8, options);
+  ExpertStore& store = fixture.store();
+  store.begin_step(Phase::kPrefill);
+  const std::vector<ExpertDemand> demands = all_demands();
+  auto request = store.request(0, std::span(demands).first(1));
+  store.guess(1, ReadAhead::kBatch, kAll);
+  request.next(Wait::kAtLeastOne);
+  pump_until_idle(store);
+  CHECK(store.stats().ahead_bytes > 0);
+  CHECK(store.stats().ahead_bytes <= store.cache().pool_bytes() * 3 / 8);
+  CHECK_EQUAL(store.stats().wasted_bytes, 0u);
+}
+
 TEST("an error that a pump finds is left to the next call that may fail") {
   Fixture fixture("simulated:eio_after=4,eio_count=40");
   ExpertStore& store = fixture.store();
