@@ -137,7 +137,7 @@ std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read)
   --load.reads_left;
   in_flight += bytes * load.reads_left / load.num_reads;
   if (load.reads_left > 0) return std::nullopt;
-  if (load.ahead) ahead_in_flight -= slot_bytes(id);
+  if (load.ahead) ahead_in_flight -= bytes;
   if (load.error == 0 && !checksums.empty() && !is_sound(id)) {
     load.damaged = true;
     load.error = EBADMSG;

@@ -135,11 +135,8 @@ struct ExpertStore::Impl : ExpertLoads {
   // What is read ahead between two calls of next() is bounded too: it would evict what was read
   // ahead a moment before.
   void read_ahead() {
-    const uint64_t share = keep ? kAheadShare : kUnkeptAheadShare;
-    const uint64_t ahead_limit = std::min(most_in_flight(), cache.pool_bytes() / share);
-    const uint64_t most_started = cache.pool_bytes() / share;
-    while (in_flight < most_in_flight() && ahead_in_flight < ahead_limit &&
-           started_ahead < most_started) {
+    const uint64_t part = cache.pool_bytes() / (keep ? kAheadShare : kUnkeptAheadShare);
+    while (in_flight < most_in_flight() && ahead_in_flight < part && started_ahead < part) {
       const std::optional<ExpertId> id = ahead.take();
       if (!id) return read_hottest();
       if (cache.state(*id) != ExpertCache::State::kAbsent) continue;
