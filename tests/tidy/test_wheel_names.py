@@ -16,7 +16,7 @@ def test_documents_name_wheels_that_are_built(monkeypatch: pytest.MonkeyPatch) -
     build = importlib.import_module("build_wheels")
     built = {
         build.wheel_name(version, machine)
-        for version in build.DEBIAN_RELEASES
+        for version in build.VERSIONS
         for machine in build.MACHINES
     }
     for document in DOCUMENTS:
