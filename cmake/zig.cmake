@@ -1,5 +1,5 @@
 # Cross-compiles with Zig's C++ compiler, which brings libc++ and every glibc to link against:
-# EDGEMOE_ZIG is the program, EDGEMOE_ZIG_TARGET such as aarch64-linux-gnu.2.28.
+# EDGEMOE_ZIG is the program, EDGEMOE_ZIG_TARGET such as aarch64-linux-gnu.2.17.
 list(APPEND CMAKE_TRY_COMPILE_PLATFORM_VARIABLES EDGEMOE_ZIG EDGEMOE_ZIG_TARGET)
 string(REGEX MATCH "^[^-]+" CMAKE_SYSTEM_PROCESSOR "${EDGEMOE_ZIG_TARGET}")
 set(CMAKE_SYSTEM_NAME Linux)

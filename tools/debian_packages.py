@@ -69,7 +69,7 @@ class DebianPackages:
         self.folder = folder.resolve() / f"{release}-{machine}"
         self.configuration = str(self.folder / "apt.conf")
         if (self.folder / "updated").exists():
-            return
+            return  # unpack() brings the lists up to date when they are too old
         architecture = ARCHITECTURES[machine]
         for name in ("state/lists/partial", "cache/archives/partial"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,18 @@ class DebianPackages:
     def unpack(self, to: Path, *packages: str, alone: bool = False) -> None:
         """The packages into `to`, with all that they depend on unless `alone`."""
         print(f"-- Debian: {' '.join(packages)} into {to}", flush=True)
-        self._apt(*(("download",) if alone else ("--download-only", "install")), *packages)
-        to.mkdir(parents=True, exist_ok=True)
-        for package in sorted((self.folder / "cache/archives").glob("*.deb")):
-            _run(("dpkg-deb", "--extract", str(package), str(to)))
+        archives = self.folder / "cache/archives"
+        for package in archives.glob("*.deb"):
+            package.unlink()  # of another call, or an older version
+        command = (*(("download",) if alone else ("--download-only", "install")), *packages)
+        try:
+            self._apt(*command)
+        except NoPackagesError:  # a mirror keeps what its lists name, not what older ones named
+            self._apt("update")
+            self._apt(*command)
+        partial = to.with_name(to.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for package in sorted(archives.glob("*.deb")):
+            _run(("dpkg-deb", "--extract", str(package), str(partial)))
+        partial.rename(to)

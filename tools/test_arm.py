@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Installs an aarch64 wheel with pip into a 64-bit ARM Python and tests it, under qemu-user.
+"""Installs aarch64 wheels with pip into a 64-bit ARM Python and tests them, under qemu-user.
 
-    test_arm.py            the wheel of dist/ (tools/build_wheels.py), part of a release's checks
-    test_arm.py --short    what takes two minutes; part of the test command
+    test_arm.py            the wheels of dist/ (tools/build_wheels.py), part of a release's checks
+    test_arm.py --short    one wheel, what takes two minutes; part of the test command
 
-The Python is Debian's for arm64, unpacked into build/arm; the packages that the wheel needs come
-from PyPI. What is computed there must have the bits that the edgemoe installed here computes.
+The Pythons are Debian's for arm64, unpacked into build/arm; the packages that a wheel needs come
+from PyPI. What is computed there must have the bits that the edgemoe installed here computes. The
+wheel of this Debian's Python is tested at length, those of other releases in short; a wheel whose
+Python is in no release is named as not run.
 Needs edgemoe[test] in the Python that runs it, Debian's apt, and its packages qemu-user-static and
 g++-aarch64-linux-gnu.
 """
@@ -77,9 +79,11 @@ class ArmPython:
             debian = DebianPackages(BUILD / "debian", DEBIAN_RELEASES[self.version], "aarch64")
             # numpy needs the C++ library, which every system has.
             debian.unpack(self.root, f"python{self.version}", "libstdc++6")
+        if not (self.root / "lib").exists():  # newer releases leave the link to their base system
+            (self.root / "lib").symlink_to("usr/lib")
         self._download(packages, wheel)
         shutil.rmtree(self.site, ignore_errors=True)
-        (pip,) = packages.glob("pip-*.whl")
+        pip = max(packages.glob("pip-*.whl"), key=lambda path: path.stat().st_mtime)
         offline = (
             "--no-index",
             f"--find-links={packages}",
@@ -105,9 +109,9 @@ class ArmPython:
         program = self.root / f"usr/bin/python{self.version}"
         return self.qemu(cpu, program, *arguments, **environment)
 
-    def pytest(self, *arguments: str | Path) -> str:
+    def pytest(self, cpu: str, *arguments: str | Path) -> str:
         options = ("-m", "pytest", "-q", "-p", "no:cacheprovider", f"--rootdir={ROOT}")
-        return self.python("max", *options, *arguments)
+        return self.python(cpu, *options, *arguments)
 
 
 def check_levels(arm: ArmPython) -> str:
@@ -149,17 +153,16 @@ def check_bench(arm: ArmPython) -> str:
 
 def check_pytest(arm: ArmPython) -> str:
     tests = ROOT / "tests/python"
-    arm.pytest(tests / "test_one_answer.py", "-k", ONE_ANSWER)
+    for cpu in LEVELS:
+        arm.pytest(cpu, tests / "test_one_answer.py", "-k", ONE_ANSWER)
     names = ("golden", "quant", "text_tokenizer", "text_vectors", "text_vocabularies")
-    output = arm.pytest(*(tests / f"test_{name}.py" for name in names))
+    output = arm.pytest("max", *(tests / f"test_{name}.py" for name in names))
     return output.strip().splitlines()[-1]
 
 
 def check_kernels() -> str:
     """The driver that compares every level with scalar code, built by Debian's cross compiler."""
     driver = ROOT / "build/aarch64/tests/cpp/edgemoe_tests"
-    if shutil.which(CROSS_COMPILER) is None:
-        raise Failed(f"{CROSS_COMPILER} is missing (Debian: g++-aarch64-linux-gnu)")
     cmake = Path(sys.executable).parent / "cmake"
     tools = {"PATH": f"{cmake.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     run(cmake, "--preset", "aarch64", "-S", ROOT, **tools)
@@ -168,33 +171,69 @@ def check_kernels() -> str:
 
 
 def choose_wheel(version: str, folder: Path) -> Path:
-    tag = f"cp{version.replace('.', '')}"
+    tag = tag_of(version)
     wheels = sorted(folder.glob(f"edgemoe-{project_version()}-{tag}-{tag}-*aarch64.whl"))
     if not wheels:
         raise Failed(f"no wheel of Python {version} for aarch64 in {folder}")
     return wheels[-1].resolve()
 
 
+def check_wheel(wheel: Path, short: bool) -> None:
+    arm = ArmPython(wheel)
+    print(f"ok installed: {wheel.name}", flush=True)
+    print("ok level of each CPU:", check_levels(arm), flush=True)
+    print("ok demo model:", check_demo(arm), flush=True)
+    print("ok same bits as here:", check_fingerprints(arm, short), flush=True)
+    print("ok static edgemoe-bench:", check_bench(arm), flush=True)
+    if not short:
+        print("ok tests:", check_pytest(arm), flush=True)
+
+
+def check_programs(short: bool) -> None:
+    needed = {QEMU: "qemu-user-static"}
+    if not short:
+        needed[CROSS_COMPILER] = "g++-aarch64-linux-gnu"
+    for program, package in needed.items():
+        if shutil.which(program) is None:
+            raise Failed(f"{program} is missing (Debian: apt-get install {package})")
+
+
+def tags_in(folder: Path) -> set[str]:
+    return {wheel.name.split("-")[2] for wheel in folder.glob("edgemoe-*aarch64.whl")}
+
+
+def tag_of(version: str) -> str:
+    return f"cp{version.replace('.', '')}"
+
+
+def other_versions(own: str, folder: Path) -> list[str]:
+    tags = tags_in(folder)
+    return [name for name in DEBIAN_RELEASES if name != own and tag_of(name) in tags]
+
+
+def untested(folder: Path) -> list[str]:
+    """Tags of wheels whose Python is in no Debian release."""
+    return sorted(tags_in(folder) - {tag_of(version) for version in DEBIAN_RELEASES})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--python", choices=DEBIAN_RELEASES, default=quick_version() or "3.11", dest="version"
-    )
+    parser.add_argument("--python", nargs="+", choices=DEBIAN_RELEASES, dest="versions")
     parser.add_argument("--wheels", type=Path, default=ROOT / "dist", metavar="DIR")
     parser.add_argument("--short", action="store_true")
     arguments = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
+    own = quick_version() or "3.11"
+    others = [] if arguments.short else other_versions(own, arguments.wheels)
     try:
-        wheel = choose_wheel(arguments.version, arguments.wheels)
-        arm = ArmPython(wheel)
-        print(f"ok installed: {wheel.name}", flush=True)
-        print("ok level of each CPU:", check_levels(arm), flush=True)
-        print("ok demo model:", check_demo(arm), flush=True)
-        print("ok same bits as here:", check_fingerprints(arm, arguments.short), flush=True)
-        print("ok static edgemoe-bench:", check_bench(arm), flush=True)
+        check_programs(arguments.short)
         if not arguments.short:
             print("ok kernels of every level:", check_kernels(), flush=True)
-            print("ok tests:", check_pytest(arm), flush=True)
+        for version in arguments.versions or [own, *others]:
+            wheel = choose_wheel(version, arguments.wheels)
+            check_wheel(wheel, short=arguments.short or version != own)
+        for tag in untested(arguments.wheels):
+            print(f"not run: {tag}, no Debian release has that Python for ARM", flush=True)
     except NoPackagesError as error:
         print(f"test_arm.py: {error}", file=sys.stderr)
         return NO_PACKAGES_STATUS

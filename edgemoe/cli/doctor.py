@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgemoe.doctor import examine, time_demo
+from edgemoe.doctor import MEMORY_FILE_SYSTEMS, examine, time_demo
 from edgemoe.sizes import format_size
 
 
@@ -18,16 +18,19 @@ def _print(report: dict[str, Any]) -> None:
     board = f" ({report['board']})" if report["board"] else ""
     print(
         f"edgemoe {report['version']}, Python {report['python']}, {report['libc']}, "
-        f"{report['machine']}{board}, Linux {report['kernel']}"
+        f"{report['machine']}{board}, {report['system'] and report['system'] + ', '}"
+        f"Linux {report['kernel']}"
     )
     print(
-        f"CPU: {report['cpus']} usable, level {report['level'] or 'none'} "
+        f"CPU: {report['cpu'] and report['cpu'] + ', '}{report['cpus']} usable, "
+        f"level {report['level'] or 'none'} "
         f"of {', '.join(report['levels'])}"
     )
     if report["level_problem"]:
         print(f"  problem: {report['level_problem']}")
     print(
-        f"memory: {format_size(memory['available_bytes'])} available, "
+        f"memory: {format_size(memory['available_bytes'])} available of "
+        f"{format_size(memory['total_bytes'])}, swap {format_size(memory['swap_bytes'])}, "
         f"pages of {format_size(report['page_bytes'])}, control group "
         + (f"allows {format_size(limit)}{group}" if limit else "sets no limit")
     )
@@ -40,6 +43,10 @@ def _print(report: dict[str, Any]) -> None:
             else "are refused; reads go through the page cache"
         )
     )
+    where = " ".join(word for word in (storage["file_system"], storage["device"]) if word)
+    print(f"  file system {where or 'unknown'}")
+    if storage["file_system"] in MEMORY_FILE_SYSTEMS:
+        print("  problem: this is memory, not storage; name a file on the model's disk")
     print(
         "io_uring: "
         + ("works" if storage["io_uring"] else f"not used ({storage['io_uring_problem']})")

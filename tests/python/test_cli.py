@@ -132,6 +132,17 @@ def test_doctor_reports(edgemoe: Run, demo: str) -> None:
     report = as_json(edgemoe, "doctor", demo, "--json")
     assert report["levels"][0] == "scalar"
     assert report["storage"]["bytes_per_second"]["pread"] > 0
+    assert report["storage"]["file_system"]
+    assert report["memory"]["total_bytes"] >= report["memory"]["available_bytes"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no file system in memory")
+def test_doctor_tells_memory_from_storage(edgemoe: Run) -> None:
+    with tempfile.NamedTemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(1 << 20))
+        file.flush()
+        output = edgemoe("doctor", file.name).stdout.decode()
+    assert "this is memory, not storage" in output
 
 
 def test_doctor_reports_without_paths_and_names(edgemoe: Run, demo: str) -> None:
