@@ -38,7 +38,8 @@ ARM_EXTENSION = re.compile(
 )
 # Above SSE2: everything encoded with VEX or EVEX, SSE3 to SSE4.2, bit manipulation.
 X86_EXTENSION = re.compile(
-    r"v(?!er[rw]\s|m(?:call|clear|func|launch|ptrld|ptrst|read|resume|write|xoff|xon)\b)\w+\s|(?:pshufb|palignr|pmadd\wbsw|phadd|pmulhrsw|psign|pabs|pmulld|pblend"
+    r"v(?!er[rw]\s|m(?:call|clear|func|launch|ptrld|ptrst|read|resume|write|xoff|xon)\b)\w+\s|"
+    r"(?:pshufb|palignr|pmadd\wbsw|phadd|pmulhrsw|psign|pabs|pmulld|pblend"
     r"|ptest|blend|round[sp]|popcnt|lzcnt|crc32|pcmpgtq|movbe|andn\s|bextr|bls|mulx|pdep|pext\s"
     r"|[sr]\w\wx\s|hadd|movs[hl]dup|movddup|insertps|pinsr[bdq]|pextr[bdq]|pmov[sz]x|pmuldq|pmin"
     r"|pmax|aes|sha\d)"
