@@ -43,7 +43,11 @@ inline void store_totals(const MatmulArgs& args, const TokenChunk& chunk,
                          const TileRows& rows) noexcept {
   for (size_t t = 0; t < chunk.count; ++t) {
     float* out = args.out + (chunk.first + t) * args.out_stride + rows.first;
-    __builtin_memcpy(out, chunk.totals[t], rows.count * sizeof(float));
+    if (rows.count == kTileRows) {
+      __builtin_memcpy(out, chunk.totals[t], sizeof(chunk.totals[t]));  // needs no call
+    } else {
+      __builtin_memcpy(out, chunk.totals[t], rows.count * sizeof(float));
+    }
   }
 }
 

@@ -26,12 +26,15 @@ float largest_magnitude(const float* x) noexcept {
 }
 
 // round_half_even(x * inverse) within [-127, 127]; NaN gives -127.
-inline int8_t rounded_code(float x, float inverse) noexcept {
+inline float rounded(float x, float inverse) noexcept {
   float scaled = x * inverse;
   scaled = scaled > -kMaxCode ? scaled : -kMaxCode;
   scaled = scaled < kMaxCode ? scaled : kMaxCode;
-  const uint32_t code = bits_of(scaled + kRoundingShift) - bits_of(kRoundingShift);
-  return static_cast<int8_t>(static_cast<int32_t>(code));
+  return (scaled + kRoundingShift) - kRoundingShift;
+}
+
+inline int8_t code_of(float whole) noexcept {
+  return static_cast<int8_t>(static_cast<int32_t>(whole));
 }
 
 template <size_t kBlock>
@@ -43,13 +46,14 @@ void quantize_rows(const float* values, size_t columns, int8_t* codes, float* sc
     const bool zero = magnitude < kSmallestBlock;
     const float inverse = zero ? 0.0f : kMaxCode / magnitude;
     *scales++ = zero ? 0.0f : magnitude / kMaxCode;
+    float whole[kBlock];
+    for (size_t i = 0; i < kBlock; ++i) whole[i] = rounded(x[i], inverse);
     int8_t block[kBlock];
-    for (size_t i = 0; i < kBlock; ++i) block[i] = rounded_code(x[i], inverse);
+    for (size_t i = 0; i < kBlock; ++i) block[i] = code_of(whole[i]);
     __builtin_memcpy(codes + first, block, kBlock);
-    for (size_t part = 0; part < kBlock; part += kSumBlock) {
-      int32_t total = 0;
-      for (size_t i = 0; i < kSumBlock; ++i) total += block[part + i];
-      *sums++ = static_cast<int16_t>(total);
+    static_assert(kSumBlock == kLanes);
+    for (size_t part = 0; part < kBlock; part += kSumBlock) {  // exact: whole numbers
+      *sums++ = static_cast<int16_t>(sum(load_f32(whole + part)));
     }
   }
 }
@@ -62,7 +66,7 @@ inline void store_q8_block(const float* x, std::byte* out) noexcept {
   const float stored = float_from_half(scale);
   const float inverse = stored > 0.0f ? 1.0f / stored : 0.0f;
   int8_t block[kQ8Block];
-  for (size_t i = 0; i < kQ8Block; ++i) block[i] = rounded_code(x[i], inverse);
+  for (size_t i = 0; i < kQ8Block; ++i) block[i] = code_of(rounded(x[i], inverse));
   __builtin_memcpy(out, &scale, sizeof(scale));
   __builtin_memcpy(out + sizeof(scale), block, kQ8Block);
 }

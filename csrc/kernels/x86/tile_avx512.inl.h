@@ -135,10 +135,6 @@ void take_off_bias(const FoldTile& tile, size_t columns, const int16_t* x_sums,
       sums.half[half] =
           _mm512_sub_epi32(sums.half[half], _mm512_mullo_epi32(offset.half[half], bias));
     }
-  } else {  // 32 columns, every scale 1
-    const __m512i x_pair = broadcast_4_bytes(x_sums);
-    const __m512i bias = _mm512_set1_epi16(-kTileBias<Format>);
-    for (__m512i& half : sums.half) half = _mm512_dpwssd_epi32(half, bias, x_pair);
   }
 }
 
@@ -177,6 +173,16 @@ void add_fold(const FoldTile& tile, size_t columns, const FoldActivations& x, La
   }
 }
 
+// Where every scale is 1 the sum begins with what the bias of its 32 columns adds.
+template <class Format>
+__m512i first_sum(const int16_t* x_sums) noexcept {
+  if constexpr (Format::kScaled || kTileBias<Format> == 0) {
+    return _mm512_setzero_si512();
+  } else {
+    return _mm512_set1_epi32(-kTileBias<Format> * (x_sums[0] + x_sums[1]));
+  }
+}
+
 // products[t] = codes * activations of the span. Always inline: they stay in registers.
 template <class Format, size_t kTokens>
 [[gnu::always_inline]] inline void multiply_span(const FoldTile& tile, size_t span,
@@ -204,7 +210,8 @@ void multiply_fold(const FoldTile& tile, const FoldColumns& columns, const Token
   const int8_t* values[kTokens];
 #pragma GCC unroll 8
   for (size_t t = 0; t < kTokens; ++t) {
-    sums[t] = {{_mm512_setzero_si512(), _mm512_setzero_si512()}};
+    const __m512i start = first_sum<Format>(rows[t].sums + columns.first / kSumBlock);
+    sums[t] = {{start, start}};
     values[t] = rows[t].codes + columns.first;
   }
   if constexpr (!Format::kScaled) {  // one span
