@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks the sources: formatting, lint, types, layering, symbols, headers, lengths.
 
-    check.py --fast    below 30 seconds; part of the test command
+    check.py --fast    about a minute; part of the test command
     check.py           also compiles every header alone, builds with GCC and with Clang, warnings as
                        errors, and runs the C++ tests, plain and under the address and
                        undefined-behaviour sanitizers
@@ -41,7 +41,10 @@ def fast_steps() -> Iterator[Step]:
     yield "Python formatting", ("ruff", "format", "--check", ".")
     yield "Python lint", ("ruff", "check", ".")
     yield "Python types", ("mypy",)
-    yield "layering, symbols, headers, lengths, documents", ("pytest", "tests/tidy")
+    yield (
+        "layering, symbols, headers, lengths, documents",
+        ("pytest", "-n", "auto", "--maxprocesses", "4", "tests/tidy"),
+    )
 
 
 def slow_steps() -> Iterator[Step]:
