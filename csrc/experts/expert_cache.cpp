@@ -28,8 +28,9 @@ ExpertCache::ExpertCache(uint32_t num_layers, uint32_t num_experts, uint64_t poo
       histories_(entries_.size()),
       popularity_(size_t{num_layers} * num_experts),
       worths_(entries_.size()),
-      urgencies_(num_layers) {
-  set_current_layer(0);
+      urgencies_(num_layers),
+      has_run_(num_layers) {
+  price_layers(0);
   // Between any two slots there is at most one gap, or two at the end of the pool, so this never
   // grows.
   slots_.reserve(2 * entries_.size() + 3);
@@ -364,11 +365,21 @@ void ExpertCache::clear_protection(uint32_t layer) noexcept {
 void ExpertCache::begin_step() noexcept {
   step_begin_ = tick_;
   popularity_.begin_step();
+  has_run_.assign(has_run_.size(), false);
   update_worths();
   costs_valid_ = false;
 }
 
 void ExpertCache::set_current_layer(uint32_t layer) noexcept {
+  if (!has_run_[layer]) {
+    has_run_[layer] = true;
+    popularity_.begin_layer(popularity_index({layer, 0}), num_experts_);
+    for (uint32_t number = 0; number < numbers_per_layer_; ++number) update_worth({layer, number});
+  }
+  price_layers(layer);
+}
+
+void ExpertCache::price_layers(uint32_t layer) noexcept {
   const auto num_layers = static_cast<uint32_t>(urgencies_.size());
   for (uint32_t other = 0; other < num_layers; ++other) {
     // The running layer comes round last.

@@ -70,7 +70,7 @@ class ExpertCache {
   void clear_protection(uint32_t layer) noexcept;
 
   void begin_step() noexcept;                       // one forward pass
-  void set_current_layer(uint32_t layer) noexcept;  // for the policy
+  void set_current_layer(uint32_t layer) noexcept;  // before its demands
   // One demand of the running step, by `share` of its tokens (0 to 1).
   void record_use(ExpertId id, double share) noexcept;
   const ExpertHistory& history(ExpertId id) const noexcept;
@@ -122,6 +122,7 @@ class ExpertCache {
   void update_worths() noexcept;
   double value_of(const Slot& slot) const noexcept;
   double byte_cost(const Slot& slot) const noexcept;
+  void price_layers(uint32_t running) noexcept;
   void price_slots(bool spare_protected) noexcept;
   void reprice(ExpertId id) noexcept;
   std::optional<Run> smallest_gap(uint64_t bytes) const noexcept;
@@ -153,6 +154,7 @@ class ExpertCache {
   Popularity popularity_;
   std::vector<double> worths_;
   std::vector<double> urgencies_;  // by layer, seen from the running one
+  std::vector<bool> has_run_;      // in the running step, by layer
 
   // Price of evicting each slot: infinite when it must stay, 0 for a gap. A request may evict many
   // times: prices are computed once and kept up in between.

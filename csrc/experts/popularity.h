@@ -27,6 +27,14 @@ inline constexpr float kUnseenPopularity = 0.002f;
 // An expert that rests for so many steps counts half: what was in use for long and is no more looks
 // like what is in use now and then, but for the age of its last use.
 inline constexpr float kRestSteps = 16.0f;
+// How much routing repeats differs between models and texts, so the estimate above is corrected by
+// what came of it. Experts of like rest (a class doubles) and like share on the longest scale (a
+// class halves) are one class; of each are counted the uses that were expected and those that
+// came. The correction is (prior + came) / (prior + expected).
+inline constexpr size_t kRestClasses = 7;
+inline constexpr size_t kShareClasses = 8;
+inline constexpr float kPriorUses = 150.0f;
+inline constexpr float kClassDecay = 0.998f;  // of both counts, per step
 
 // Kept for every expert, resident or not, so what was learned survives eviction. Deterministic.
 class Popularity {
@@ -34,7 +42,9 @@ class Popularity {
   explicit Popularity(size_t num_experts);
   static uint64_t bytes(size_t num_experts) noexcept;
 
-  void begin_step() noexcept;  // everything ages
+  void begin_step() noexcept;
+  // The layer of experts [first, first + count) runs, once a step: they age. Uses come after it.
+  void begin_layer(size_t first, size_t count) noexcept;
   // `share` of the step's tokens (0 to 1) used it.
   void record_use(size_t expert, float share) noexcept;
   // What was learned, with version and checksum.
@@ -46,17 +56,25 @@ class Popularity {
 
  private:
   using Frequencies = std::array<float, kPopularityScales.size()>;
+  bool is_seen(size_t expert) const noexcept { return frequencies_[expert].back() > 0; }
+  size_t class_of(size_t expert) const noexcept;
+  float estimate(size_t expert) const noexcept;
   void update(size_t expert) noexcept;
   void weigh() noexcept;
   bool is_possible() const noexcept;
-  std::array<std::span<float>, 3> kept() noexcept;
+  std::array<std::span<float>, 6> kept() noexcept;
 
   std::vector<Frequencies> frequencies_;
   std::vector<float> ages_;  // steps since the last use; a share of the tokens takes off that share
   std::vector<float> values_;
   // What the frequencies of an expert in constant use would be: below 1 while there is little past.
   Frequencies full_{};
-  Frequencies weights_{};  // over full_
+  Frequencies weights_{};              // over full_
+  std::vector<uint8_t> class_before_;  // of each expert, before its layer ran last
+  using Classes = std::array<float, kRestClasses * kShareClasses>;
+  Classes expected_{};
+  Classes came_{};
+  Classes correction_;  // as of the step's begin
 };
 
 }  // namespace edgemoe

@@ -427,13 +427,17 @@ TEST("popularity follows what routing does now and remembers what it always did"
   Popularity popularity(3);
   for (int step = 0; step < 200; ++step) {
     popularity.begin_step();
+    popularity.begin_layer(0, 3);
     popularity.record_use(0, step < 190 ? 1.0f : 0.0f);  // long in use, not any more
     popularity.record_use(1, step < 190 ? 0.0f : 1.0f);  // new
   }
   CHECK(popularity[1] > popularity[0]);
   CHECK(popularity[0] > 10 * popularity[2]);
   CHECK(popularity[2] <= kUnseenPopularity);
-  for (int step = 0; step < 20; ++step) popularity.begin_step();
+  for (int step = 0; step < 20; ++step) {
+    popularity.begin_step();
+    popularity.begin_layer(0, 3);
+  }
   CHECK(popularity[0] > popularity[1]);  // a short burst is forgotten sooner
 }
 
