@@ -93,6 +93,26 @@ class MultiplyProbe {
   kernels::MatmulArgs args_{};
 };
 
+// Products per second of all threads, best of several passes. work(thread) does some and returns
+// how many.
+template <class Work>
+double best_product_rate(ThreadPool& pool, const Work& work) {
+  constexpr int kPasses = 5;
+  constexpr double kPassSeconds = 0.02;
+  double best = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    std::atomic<uint64_t> done{0};
+    const Clock::time_point start = Clock::now();
+    pool.parallel_for(pool.num_threads(), [&](size_t item, size_t) {
+      do {
+        done += work(item);
+      } while (seconds_since(start) < kPassSeconds);
+    });
+    best = std::max(best, static_cast<double>(done) / seconds_since(start));
+  }
+  return best;
+}
+
 }  // namespace
 
 double measure_read_bandwidth(ThreadPool& pool, uint64_t buffer_bytes) {
@@ -109,26 +129,20 @@ double measure_read_bandwidth(ThreadPool& pool, std::span<const std::byte> memor
 
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
                              uint64_t columns, uint32_t num_tokens) {
-  constexpr int kPasses = 5;
-  constexpr double kPassSeconds = 0.02;
   const kernels::MatmulFn multiply = kernels::product_of(table, type, num_tokens);
   std::vector<MultiplyProbe> probes;
   probes.reserve(pool.num_threads());
   for (size_t i = 0; i < pool.num_threads(); ++i) probes.emplace_back(type, columns, num_tokens);
-  double best = 0;
-  for (int pass = 0; pass < kPasses; ++pass) {
-    std::atomic<uint64_t> done{0};
-    const Clock::time_point start = Clock::now();
-    pool.parallel_for(probes.size(), [&](size_t item, size_t) {
-      const MultiplyProbe& probe = probes[item];
-      do {
-        multiply(probe.args());
-        done += probe.weights();
-      } while (seconds_since(start) < kPassSeconds);
-    });
-    best = std::max(best, static_cast<double>(done) / seconds_since(start));
-  }
-  return best;
+  return best_product_rate(pool, [&](size_t thread) {
+    multiply(probes[thread].args());
+    return probes[thread].weights();
+  });
+}
+
+double measure_multiply_peak(ThreadPool& pool, const kernels::KernelTable& table) {
+  if (table.multiply_peak == nullptr) return 0;
+  constexpr uint64_t kRounds = 4096;  // tens of microseconds: looking at the clock costs nothing
+  return best_product_rate(pool, [&](size_t) { return table.multiply_peak(kRounds); });
 }
 
 uint64_t measurement_bytes(const MemoryPlan& plan) noexcept {

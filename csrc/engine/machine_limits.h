@@ -24,6 +24,10 @@ double measure_read_bandwidth(ThreadPool& pool, std::span<const std::byte> memor
 double measure_multiply_rate(ThreadPool& pool, const kernels::KernelTable& table, QuantType type,
                              uint64_t columns, uint32_t num_tokens);
 
+// The multiply instructions of a level on registers alone, on all threads: products of codes per
+// second, in the same units. 0 where the level has none of its own (scalar).
+double measure_multiply_peak(ThreadPool& pool, const kernels::KernelTable& table);
+
 // The shard that holds the first expert. Requires: a model with experts.
 uint32_t expert_shard(const ModelFile& file);
 

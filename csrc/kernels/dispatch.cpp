@@ -84,13 +84,20 @@ std::span<const KernelTable* const> available_tables() noexcept {
   return {tables.available.data(), tables.count};
 }
 
-const KernelTable& select_table() {
+std::span<const KernelTable* const> chosen_tables() {
+  const auto tables = available_tables();
   const char* level = std::getenv("EDGEMOE_LEVEL");
-  if (level == nullptr || *level == '\0') return *available_tables().back();
-  if (const KernelTable* table = find_table(level)) return *table;
+  if (level == nullptr || *level == '\0') return tables;
+  for (size_t i = 0; i < tables.size(); ++i) {
+    if (std::string_view(level) == tables[i]->level) return tables.subspan(i, 1);
+  }
   throw Error(ErrorCode::kArgument, "cannot use instruction-set level '" + std::string(level) +
                                         "' (environment variable EDGEMOE_LEVEL): " + level_list() +
                                         "; choose one of the latter or unset the variable");
+}
+
+const KernelTable& select_table() {
+  return *chosen_tables().back();
 }
 
 const KernelTable& table_by_name(std::string_view level) {

@@ -1,4 +1,5 @@
-// Which kernel table this process uses. Levels in rising order on x86-64: scalar, avx2, avx512.
+// Which kernel table this process uses. Levels in rising order: scalar; then avx2, avxvnni
+// and avx512 on x86-64, or neon, dotprod and i8mm on aarch64.
 #pragma once
 
 #include <span>
@@ -16,6 +17,8 @@ std::span<const KernelTable* const> available_tables() noexcept;
 // Errors: kArgument when the variable names a level that is unknown or that this CPU lacks; the
 // message lists the levels.
 const KernelTable& select_table();
+// The tables that EDGEMOE_LEVEL leaves: that one, or all where it names none. Errors: as above.
+std::span<const KernelTable* const> chosen_tables();
 // Errors: as above.
 const KernelTable& table_by_name(std::string_view level);
 

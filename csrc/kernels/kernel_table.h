@@ -187,6 +187,9 @@ struct KernelTable {
   ConvolutionFn convolve;
   RecurrenceFn recur;
   ScanFn scan;
+  // Repeats the level's multiply instructions on registers `rounds` times; returns the products of
+  // codes that this makes. Null at the scalar level, which has none of its own.
+  uint64_t (*multiply_peak)(uint64_t rounds) noexcept;
 };
 
 inline MatmulFn product_of(const KernelTable& table, QuantType type, size_t num_tokens) noexcept {

@@ -128,9 +128,12 @@ TEST("the scalar level is always available and levels can be chosen by name") {
     CHECK(&kernels::table_by_name(level->level) == level);
     ::setenv("EDGEMOE_LEVEL", level->level, 1);
     CHECK(&kernels::select_table() == level);
+    CHECK_EQUAL(kernels::chosen_tables().size(), size_t{1});
+    CHECK(kernels::chosen_tables().front() == level);
     ::unsetenv("EDGEMOE_LEVEL");
   }
   CHECK(&kernels::select_table() == kernels::available_tables().back());
+  CHECK_EQUAL(kernels::chosen_tables().size(), kernels::available_tables().size());
 }
 
 TEST("an unknown level is refused with the list of levels") {
@@ -145,6 +148,17 @@ TEST("every level has every entry") {
     for (const kernels::MatmulFn matmul : level->matmul) CHECK(matmul != nullptr);
     CHECK(level->quantize_block32 != nullptr && level->quantize_block256 != nullptr);
     CHECK(level->attend != nullptr && level->store_kv != nullptr && level->rotate != nullptr);
+  }
+}
+
+TEST("a peak counts the products of its rounds at every level that multiplies codes itself") {
+  for (const KernelTable* level : kernels::available_tables()) {
+    const bool is_scalar = std::string(level->level) == "scalar";
+    CHECK_EQUAL(level->multiply_peak == nullptr, is_scalar);
+    if (is_scalar) continue;
+    CHECK_EQUAL(level->multiply_peak(0), uint64_t{0});
+    CHECK(level->multiply_peak(1) > 0);
+    CHECK_EQUAL(level->multiply_peak(100), 100 * level->multiply_peak(1));
   }
 }
 

@@ -1,4 +1,5 @@
 // The dotprod level: NEON with 8-bit dot products (Raspberry Pi 5, Jetson Orin).
+#include "kernels/arm/peak_neon.inl.h"
 #include "kernels/arm/tile_dotprod.inl.h"
 #include "kernels/levels.h"
 
@@ -11,6 +12,7 @@ namespace edgemoe::kernels {
 void fill_dotprod(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  table.multiply_peak = multiply_peak;
   fill_dotprod_one_token(table);
 }
 

@@ -1,4 +1,5 @@
 // The NEON level: what every 64-bit ARM CPU has.
+#include "kernels/arm/peak_neon.inl.h"
 #include "kernels/arm/tile_neon.inl.h"
 #include "kernels/levels.h"
 
@@ -11,6 +12,7 @@ namespace edgemoe::kernels {
 void fill_neon(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  table.multiply_peak = multiply_peak;
 }
 
 }  // namespace edgemoe::kernels

@@ -1,5 +1,6 @@
 // The AVX-VNNI level: AVX2, FMA, F16C and AVX-VNNI, for client CPUs.
 #include "kernels/levels.h"
+#include "kernels/x86/peak_256.inl.h"
 #include "kernels/x86/tile_avxvnni.inl.h"
 
 #include "kernels/generic/matmul_tile.inl.h"  // needs the above
@@ -11,6 +12,7 @@ namespace edgemoe::kernels {
 void fill_avxvnni(KernelTable& table) noexcept {
   fill_float_operations(table);
   fill_tile_products(table);
+  table.multiply_peak = multiply_peak;
   fill_avxvnni_one_token(table);
 }
 
