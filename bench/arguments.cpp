@@ -62,6 +62,12 @@ uint64_t Arguments::number(const std::string& name, uint64_t fallback, uint64_t 
   return result;
 }
 
+uint64_t Arguments::count(const std::string& name, uint64_t fallback, uint64_t max) {
+  const uint64_t result = number(name, fallback, max);
+  if (result == 0) refuse(name, "0", "a whole number from 1 to " + std::to_string(max));
+  return result;
+}
+
 double Arguments::real(const std::string& name, double fallback) {
   const std::string value = text(name, "");
   if (value.empty()) return fallback;
@@ -91,6 +97,11 @@ void Arguments::refuse_unknown() const {
       throw Error(ErrorCode::kArgument, "--" + name + " is not an option of this command");
     }
   }
+}
+
+void Arguments::refuse_file() const {
+  if (file_.empty()) return;
+  throw Error(ErrorCode::kArgument, "this command works on no file; leave '" + file_ + "' out");
 }
 
 }  // namespace edgemoe::bench

@@ -36,6 +36,7 @@ struct TypeName {
   KvType type;
   const char* name;
 };
+constexpr size_t kLeastLayers = 3;
 constexpr TypeName kTypes[] = {
     {KvType::kF16, "f16"}, {KvType::kQ8_0, "q8_0"}, {KvType::kF32, "f32"}};
 
@@ -122,11 +123,11 @@ void write_type(ThreadPool& pool, const Shape& shape, const TypeName& type, doub
   constexpr size_t kColdBytes = 256 * kMiB;
   const size_t layer_bytes =
       2 * shape.kv_heads * shape.context * kv_row_bytes(type.type, shape.size);
-  const size_t layers = std::clamp<size_t>(kColdBytes / layer_bytes, 3, 64);
+  const size_t layers = std::clamp<size_t>(kColdBytes / layer_bytes, kLeastLayers, 64);
   const Caches caches(kernels::select_table(), shape, type.type, layers);
   const double seen = static_cast<double>(shape.context) - static_cast<double>(shape.rows - 1) / 2;
   const double products = 2.0 * static_cast<double>(shape.heads * shape.size * shape.rows) * seen;
-  for (const kernels::KernelTable* table : kernels::available_tables()) {
+  for (const kernels::KernelTable* table : kernels::chosen_tables()) {
     const double rate = measure_multiply_rate(pool, *table, QuantType::kF32, 256, 32);
     const double seconds = time_layer(pool, *table, shape, caches, layers);
     const double memory = static_cast<double>(caches.layer_bytes()) / bandwidth;
@@ -144,30 +145,44 @@ void write_type(ThreadPool& pool, const Shape& shape, const TypeName& type, doub
   }
 }
 
+// Of the widest type: keys and values of the fewest layers, and what the rows give.
+uint64_t needed_bytes(const Shape& shape) {
+  const uint64_t layer_floats = 2 * shape.kv_heads * shape.context * shape.size;
+  const uint64_t tile_floats = kernels::kMaxAttendQueries * shape.size;
+  return (kLeastLayers * layer_floats + shape.rows * shape.kv_heads * tile_floats) * sizeof(float);
+}
+
 }  // namespace
 
 void attention_command(Arguments& arguments, JsonWriter& json) {
   Shape shape{};
-  shape.heads = arguments.number("heads", 32, 1024);
-  shape.kv_heads = arguments.number("kv-heads", 4, 1024);
-  shape.size = arguments.number("size", 128, 4096);
-  shape.context = arguments.number("context", 8192, 1u << 20);
-  shape.rows = arguments.number("rows", 1, 4096);
+  shape.heads = arguments.count("heads", 32, 1024);
+  shape.kv_heads = arguments.count("kv-heads", 4, 1024);
+  shape.size = arguments.count("size", 128, 4096);
+  shape.context = arguments.count("context", 8192, 1u << 20);
+  shape.rows = arguments.count("rows", 1, 4096);
   const std::string chosen = arguments.text("type", "all");
-  const uint64_t threads = arguments.number("threads", usable_cpus(), 1024);
+  const uint64_t threads = arguments.count("threads", usable_cpus(), 1024);
   arguments.refuse_unknown();
-  if (chosen != "all") kv_type_from_name(chosen);  // throws for an unknown one
-  if (shape.kv_heads == 0 || shape.heads == 0 || shape.heads % shape.kv_heads != 0 ||
+  arguments.refuse_file();
+  const bool is_known = std::any_of(std::begin(kTypes), std::end(kTypes),
+                                    [&](const TypeName& type) { return chosen == type.name; });
+  if (chosen != "all" && !is_known) {
+    throw Error(ErrorCode::kArgument, "--type is '" + chosen + "'; expected f16, q8_0, f32 or all");
+  }
+  if (shape.heads % shape.kv_heads != 0 ||
       shape.heads / shape.kv_heads > kernels::kMaxAttendQueries) {
     throw Error(ErrorCode::kArgument, "--heads must be 1 to 32 times --kv-heads");
   }
-  if (shape.size == 0 || shape.size % 32 != 0) {
+  if (shape.size % 32 != 0) {
     throw Error(ErrorCode::kArgument, "--size must be a multiple of 32");
   }
-  if (shape.rows == 0 || shape.rows > shape.context) {
+  if (shape.rows > shape.context) {
     throw Error(ErrorCode::kArgument, "--rows must be 1 to --context");
   }
-  ThreadPool pool(std::max<uint64_t>(threads, 1));
+  require_memory(needed_bytes(shape), "--context, --rows, --heads or --size");
+  kernels::chosen_tables();  // throws for an unknown level, before anything is measured
+  ThreadPool pool(threads);
   const double bandwidth = measure_read_bandwidth(pool, 256 * kMiB);
   json.field("threads", uint64_t{pool.num_threads()});
   json.field("read_gigabytes_per_second", bandwidth * 1e-9);

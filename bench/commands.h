@@ -1,4 +1,5 @@
 // The commands of edgemoe-bench. Each prints one JSON object's members into `json`.
+// Errors of all: kArgument; kBudget where the memory that the options ask for is not there.
 #pragma once
 
 #include "arguments.h"
@@ -10,6 +11,10 @@ namespace edgemoe::bench {
 // The options of commands that load a model: --memory --context --batch --threads --kv-type --io
 // --eviction
 EngineOptions load_options(Arguments& arguments);
+
+// Errors: kBudget when this process cannot have so many bytes; the message names the options that
+// make them fewer, such as "--rows or --columns".
+void require_memory(uint64_t bytes, const std::string& options);
 
 // FILE --tokens N --depth N --repetitions R and the options of load_options; without --context it
 // is made to hold what --depth asks for.

@@ -41,7 +41,7 @@ void add_logits(Session& session, std::span<const int32_t> tokens, std::vector<f
 
 void fingerprint_command(Arguments& arguments, JsonWriter& json) {
   const EngineOptions options = load_options(arguments);
-  const uint64_t count = arguments.number("tokens", 24, 4096);
+  const uint64_t count = arguments.count("tokens", 24, 4096);
   arguments.refuse_unknown();
   ModelFile file(arguments.file());
   file.gguf().drop_vocabulary();

@@ -2,6 +2,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/aligned_buffer.h"
@@ -23,82 +27,140 @@ struct Shape {
   uint64_t columns;
 };
 
-// Seconds of one product of a matrix that lies in memory with one row of activations, median of
-// several.
-double time_vector_product(ThreadPool& pool, const kernels::KernelTable& table, const Shape& shape,
-                           const AlignedBuffer& weights) {
-  constexpr size_t kRepetitions = 7;
-  const std::vector<float> values(shape.columns, 0.5f);
-  const std::vector<int8_t> codes(shape.columns, 3);
-  const std::vector<float> scales(ceil_div(shape.columns, 32), 0.01f);
-  const std::vector<int16_t> sums(ceil_div(shape.columns, kSumBlock), int16_t{48});
-  std::vector<float> out(shape.rows);
-  kernels::MatmulArgs args{};
-  args.weights = weights.data();
-  args.rows = shape.rows;
-  args.columns = shape.columns;
-  args.x = {traits(shape.type).activations,
-            shape.columns,
-            shape.columns,
-            values.data(),
-            codes.data(),
-            scales.data(),
-            sums.data()};
-  args.num_tokens = 1;
-  args.out = out.data();
-  args.out_stride = shape.rows;
-  const size_t step = align_up(ceil_div(shape.rows, pool.num_threads() * 8), kRowGroup);
-  std::vector<double> seconds;
-  for (size_t run = 0; run < kRepetitions; ++run) {
-    const auto start = std::chrono::steady_clock::now();
-    pool.parallel_for(ceil_div(shape.rows, step), [&](size_t item, size_t) {
-      kernels::MatmulArgs part = args;
-      part.row_begin = item * step;
-      part.row_end = std::min<size_t>(shape.rows, (item + 1) * step);
-      kernels::product_of(table, shape.type, part.num_tokens)(part);
-    });
-    seconds.push_back(
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+// Products of a matrix that lies in memory with one row of activations.
+class VectorProduct {
+ public:
+  VectorProduct(const Shape& shape, const AlignedBuffer& weights)
+      : type_(shape.type),
+        values_(shape.columns, 0.5f),
+        codes_(shape.columns, 3),
+        scales_(ceil_div(shape.columns, 32), 0.01f),
+        sums_(ceil_div(shape.columns, kSumBlock), int16_t{48}),
+        out_(shape.rows) {
+    args_.weights = weights.data();
+    args_.rows = shape.rows;
+    args_.columns = shape.columns;
+    args_.x = {traits(shape.type).activations,
+               shape.columns,
+               shape.columns,
+               values_.data(),
+               codes_.data(),
+               scales_.data(),
+               sums_.data()};
+    args_.num_tokens = 1;
+    args_.out = out_.data();
+    args_.out_stride = shape.rows;
   }
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[kRepetitions / 2];
+
+  double seconds(ThreadPool& pool, const kernels::KernelTable& table) const {
+    const size_t step = align_up(ceil_div(args_.rows, pool.num_threads() * 8), kRowGroup);
+    const kernels::MatmulFn multiply = kernels::product_of(table, type_, args_.num_tokens);
+    const auto start = std::chrono::steady_clock::now();
+    pool.parallel_for(ceil_div(args_.rows, step), [&](size_t item, size_t) {
+      kernels::MatmulArgs part = args_;
+      part.row_begin = item * step;
+      part.row_end = std::min<size_t>(args_.rows, (item + 1) * step);
+      multiply(part);
+    });
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+
+ private:
+  QuantType type_;
+  std::vector<float> values_;
+  std::vector<int8_t> codes_;
+  std::vector<float> scales_;
+  std::vector<int16_t> sums_;
+  std::vector<float> out_;
+  kernels::MatmulArgs args_{};
+};
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// A shared machine's bandwidth changes within seconds: it is measured before, between and after the
+// runs that are compared with it. Bytes per second, medians.
+struct MemorySpeed {
+  double product;
+  double limit;
+};
+MemorySpeed measure_memory(ThreadPool& pool, const kernels::KernelTable& table, const Shape& shape,
+                           const AlignedBuffer& weights, const AlignedBuffer& other) {
+  constexpr size_t kRounds = 4;
+  constexpr size_t kRunsOfRound = 2;
+  const VectorProduct product(shape, weights);
+  product.seconds(pool, table);  // warms up
+  std::vector<double> limits = {measure_read_bandwidth(pool, {other.data(), other.bytes()})};
+  std::vector<double> rates;
+  for (size_t round = 0; round < kRounds; ++round) {
+    for (size_t run = 0; run < kRunsOfRound; ++run) {
+      rates.push_back(static_cast<double>(weights.bytes()) / product.seconds(pool, table));
+    }
+    limits.push_back(measure_read_bandwidth(pool, {other.data(), other.bytes()}));
+  }
+  return {median_of(std::move(rates)), median_of(std::move(limits))};
+}
+
+// In the cache; best of several passes on both sides, and the limit before and after. Types whose
+// activations are floats are not made of products of codes: null, as at the scalar level.
+void write_cached(ThreadPool& pool, const kernels::KernelTable& table, const Shape& shape,
+                  JsonWriter& json) {
+  constexpr uint32_t kTokens[] = {1, 4, 32};
+  const bool has_codes = traits(shape.type).activations != ActivationEncoding::kF32;
+  double peak = has_codes ? measure_multiply_peak(pool, table) : 0;
+  std::vector<double> rates;
+  for (const uint32_t tokens : kTokens) {
+    rates.push_back(measure_multiply_rate(pool, table, shape.type, shape.columns, tokens));
+  }
+  if (peak > 0) peak = std::max(peak, measure_multiply_peak(pool, table));
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  json.field("peak_gigaops_per_second", peak > 0 ? 2e-9 * peak : kNone);
+  for (size_t i = 0; i < rates.size(); ++i) {
+    const std::string tokens = std::to_string(kTokens[i]) + "_tokens";
+    json.field("cached_gigaops_per_second_" + tokens, 2e-9 * rates[i]);
+    json.field("of_peak_" + tokens, peak > 0 ? rates[i] / peak : kNone);
+  }
 }
 
 void write_level(ThreadPool& pool, const kernels::KernelTable& table, const Shape& shape,
-                 const AlignedBuffer& weights, double read_bandwidth, JsonWriter& json) {
-  const double seconds = time_vector_product(pool, table, shape, weights);
-  const double bandwidth = static_cast<double>(weights.bytes()) / seconds;
+                 const AlignedBuffer& weights, const AlignedBuffer& other, JsonWriter& json) {
+  const MemorySpeed speed = measure_memory(pool, table, shape, weights, other);
   json.begin_object();
   json.field("type", traits(shape.type).name);
   json.field("level", std::string_view(table.level));
-  json.field("vector_gigabytes_per_second", bandwidth * 1e-9);
-  json.field("of_read_bandwidth", bandwidth / read_bandwidth);
-  for (const uint32_t tokens : {1u, 4u, 32u}) {
-    json.field("cached_gigaops_per_second_" + std::to_string(tokens) + "_tokens",
-               2e-9 * measure_multiply_rate(pool, table, shape.type, shape.columns, tokens));
-  }
+  json.field("vector_gigabytes_per_second", speed.product * 1e-9);
+  json.field("read_gigabytes_per_second", speed.limit * 1e-9);
+  json.field("of_read_bandwidth", speed.product / speed.limit);
+  write_cached(pool, table, shape, json);
   json.end_object();
 }
 
 }  // namespace
 
 void kernels_command(Arguments& arguments, JsonWriter& json) {
+  constexpr uint64_t kOtherBytes = 256 * kMiB;  // more than most last-level caches
   const std::string type_name = arguments.text("type", "all");
-  const uint64_t columns = arguments.number("columns", 2048, 1u << 16);
-  const uint64_t rows = arguments.number("rows", 65536, 1u << 20);
-  const uint64_t threads = arguments.number("threads", usable_cpus(), 1024);
+  const uint64_t columns = arguments.count("columns", 2048, 1u << 16);
+  const uint64_t rows = arguments.count("rows", 65536, 1u << 20);
+  const uint64_t threads = arguments.count("threads", usable_cpus(), 1024);
   arguments.refuse_unknown();
+  arguments.refuse_file();
   const std::optional<QuantType> chosen = quant_type_from_name(type_name);
   if (type_name != "all" && !chosen) {
     throw Error(ErrorCode::kArgument, "--type: '" + type_name + "' is not a quantisation type");
   }
-  if (columns == 0 || columns % 256 != 0) {
+  if (columns % 256 != 0) {
     throw Error(ErrorCode::kArgument, "--columns must be a multiple of 256");
   }
-  ThreadPool pool(std::max<uint64_t>(threads, 1));
-  const double read_bandwidth = measure_read_bandwidth(pool, 256 * kMiB);
+  const auto tables = kernels::chosen_tables();
+  const uint64_t row = row_bytes(chosen.value_or(QuantType::kF32), columns);
+  require_memory(rows * row + kOtherBytes, "--rows or --columns");
+  ThreadPool pool(threads);
+  AlignedBuffer other(kOtherBytes);
+  std::memset(other.data(), 1, other.bytes());
   json.field("threads", uint64_t{pool.num_threads()});
-  json.field("read_gigabytes_per_second", read_bandwidth * 1e-9);
   json.key("results");
   json.begin_array();
   for (const QuantTraits& one : all_quant_types()) {
@@ -106,8 +168,8 @@ void kernels_command(Arguments& arguments, JsonWriter& json) {
     const Shape shape{one.type, rows, columns};
     AlignedBuffer weights(rows * row_bytes(one.type, columns));
     std::memset(weights.data(), 0x11, weights.bytes());
-    for (const kernels::KernelTable* table : kernels::available_tables()) {
-      write_level(pool, *table, shape, weights, read_bandwidth, json);
+    for (const kernels::KernelTable* table : tables) {
+      write_level(pool, *table, shape, weights, other, json);
     }
   }
   json.end_array();

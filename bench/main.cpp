@@ -1,6 +1,7 @@
 // edgemoe-bench: measures the engine without Python. One JSON object on standard output; errors are
 // one line on standard error, exit status 2 for bad usage and 1 for everything else.
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -32,18 +33,30 @@ constexpr const char* kUsage =
     "       edgemoe-bench reads FILE [--bytes 1MiB] [--depth 32] [--seconds 2] [--io auto]\n"
     "test options: --depth N (tokens in the context before the measured ones)  --repetitions 3\n"
     "load options: --memory SIZE|auto|min  --threads N  --context N  --batch N\n"
-    "              --kv-type NAME  --io NAME  --eviction NAME\n"
+    "              --mode NAME  --kv-type NAME  --io NAME  --eviction NAME\n"
     "              --preload NAME  --predictor NAME  --look-ahead N  --cache-folder PATH\n"
     "              --lossy-routing AGREEMENT  --lossy-low-copy THRESHOLD\n"
-    "              --in-flight SIZE\n";
+    "              --in-flight SIZE\n"
+    "EDGEMOE_LEVEL=NAME in the environment: that level of instructions alone\n";
+
+// A full disk shows at the latest when the buffer is written.
+void print_all(const std::string& text) {
+  const bool written = std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0;
+  if (written && std::ferror(stdout) == 0) return;
+  throw Error(ErrorCode::kIo, "standard output cannot be written: " + errno_text(errno));
+}
 
 int run(const std::vector<std::string>& words) {
   const bool wants_help = std::any_of(words.begin(), words.end(), [](const std::string& word) {
     return word == "-h" || word == "--help";
   });
   if (words.empty() || wants_help) {
-    std::fputs(kUsage, words.empty() ? stderr : stdout);
-    return words.empty() ? 2 : 0;
+    if (!words.empty()) {
+      print_all(kUsage);
+      return 0;
+    }
+    std::fputs(kUsage, stderr);
+    return 2;
   }
   for (const Command& command : kCommands) {
     if (words[0] != command.name) continue;
@@ -52,7 +65,7 @@ int run(const std::vector<std::string>& words) {
     json.begin_object();
     command.run(arguments, json);
     json.end_object();
-    std::printf("%s\n", json.text().c_str());
+    print_all(json.text() + "\n");
     return 0;
   }
   std::string known;

@@ -107,10 +107,9 @@ void run_model(Arguments& arguments, BenchmarkTest test, uint32_t default_tokens
   EngineOptions options = load_options(arguments);
   BenchmarkOptions benchmark;
   benchmark.test = test;
-  benchmark.num_tokens =
-      static_cast<uint32_t>(arguments.number("tokens", default_tokens, 1u << 20));
+  benchmark.num_tokens = static_cast<uint32_t>(arguments.count("tokens", default_tokens, 1u << 20));
   benchmark.depth = static_cast<uint32_t>(arguments.number("depth", 0, 1u << 20));
-  benchmark.repetitions = static_cast<uint32_t>(arguments.number("repetitions", 3, 1000));
+  benchmark.repetitions = static_cast<uint32_t>(arguments.count("repetitions", 3, 1000));
   arguments.refuse_unknown();
   if (benchmark.depth > 0 && options.context == 0) {
     options.context = benchmark.depth + benchmark.num_tokens;
