@@ -1,5 +1,5 @@
 // Every level against the scalar one, bit for bit: everything but products. Operands and results
-// end at guard pages, sizes are odd, results are poisoned before.
+// touch guard pages, sizes are odd, results are poisoned before.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -23,6 +23,8 @@ using kernels::AttendQuery;
 using kernels::KernelTable;
 using kernels::KvType;
 using test::GuardedBuffer;
+using Operand = test::GuardedFloats;
+using test::Side;
 using Random = std::mt19937;
 
 constexpr size_t kSizes[] = {1, 2, 7, 15, 16, 17, 31, 32, 63, 64, 65, 100, 128, 255, 1000};
@@ -42,32 +44,20 @@ std::vector<float> varied_floats(size_t count, uint32_t seed, float magnitude = 
   return values;
 }
 
-// A copy of floats that ends at a guard page.
-class Operand {
- public:
-  explicit Operand(const std::vector<float>& values)
-      : memory_(values.size() * sizeof(float)), data_(memory_.last_of<float>(values.size())) {
-    std::copy(values.begin(), values.end(), data_);
-  }
-  float* data() const { return data_; }
-
- private:
-  GuardedBuffer memory_;
-  float* data_;
-};
-
 // Runs `action`, which fills the `bytes` bytes that it is given, on every level.
 using Action = std::function<void(const KernelTable&, std::byte* out)>;
 void check_levels(const std::string& what, size_t bytes, const Action& action) {
   std::vector<std::byte> expected;
   for (const KernelTable* table : kernels::available_tables()) {
     const GuardedBuffer memory(bytes);
-    std::byte* out = memory.last(bytes);
-    std::memset(out, 0xA5, bytes);
-    action(*table, out);
-    if (expected.empty()) expected.assign(out, out + bytes);
-    if (std::memcmp(out, expected.data(), bytes) != 0) {
-      test::report_failure(__FILE__, __LINE__, std::string(table->level) + " differs: " + what);
+    for (const Side side : test::kSides) {
+      std::byte* out = memory.at(side, bytes);
+      std::memset(out, 0xA5, bytes);
+      action(*table, out);
+      if (expected.empty()) expected.assign(out, out + bytes);
+      if (std::memcmp(out, expected.data(), bytes) != 0) {
+        test::report_failure(__FILE__, __LINE__, std::string(table->level) + " differs: " + what);
+      }
     }
   }
 }
@@ -77,12 +67,14 @@ using FloatAction =
     std::function<void(const KernelTable&, const float* x, const float* y, size_t n, float* out)>;
 void check_float_operation(const std::string& what, const FloatAction& action) {
   for (const size_t n : kSizes) {
-    const Operand x(varied_floats(n, static_cast<uint32_t>(n)));
-    const Operand y(varied_floats(n, static_cast<uint32_t>(n) + 5000));
-    check_levels(what + " of " + std::to_string(n), n * sizeof(float),
-                 [&](const KernelTable& table, std::byte* out) {
-                   action(table, x.data(), y.data(), n, reinterpret_cast<float*>(out));
-                 });
+    for (const Side side : test::kSides) {
+      const Operand x(varied_floats(n, static_cast<uint32_t>(n)), side);
+      const Operand y(varied_floats(n, static_cast<uint32_t>(n) + 5000), side);
+      check_levels(what + " of " + std::to_string(n), n * sizeof(float),
+                   [&](const KernelTable& table, std::byte* out) {
+                     action(table, x.data(), y.data(), n, reinterpret_cast<float*>(out));
+                   });
+    }
   }
 }
 
@@ -130,35 +122,38 @@ std::vector<std::byte> make_cache(KvType type, size_t size, uint32_t seed) {
   return cache;
 }
 
-// A cache that ends, at a guard page, with the last position that may be read.
+// A cache with nothing readable before its first position, or behind the last that may be read.
 class CacheRows {
  public:
-  CacheRows(KvType type, size_t size, size_t end, uint32_t seed)
+  CacheRows(KvType type, size_t size, size_t end, uint32_t seed, Side side)
       : stride_(kv_row_bytes(type, size) + kRowPadding),
         bytes_(end * stride_ - (end == 0 ? 0 : kRowPadding)),
-        memory_(bytes_ + 1) {
+        memory_(bytes_ + 1),
+        first_(memory_.at(side, bytes_)) {
     const auto cache = make_cache(type, size, seed);
-    std::memcpy(memory_.last(bytes_), cache.data(), bytes_);
+    std::memcpy(first_, cache.data(), bytes_);
   }
-  const std::byte* first() const { return memory_.last(bytes_); }
+  const std::byte* first() const { return first_; }
   size_t stride() const { return stride_; }
 
  private:
   size_t stride_;
   size_t bytes_;
   GuardedBuffer memory_;
+  std::byte* first_;
 };
 
 // All queries in one call at every level, against one call each.
 void check_attend(const AttendCase& c) {
   size_t end = 0;
   for (const auto& range : c.ranges) end = std::max(end, range[1]);
-  const CacheRows keys(c.type, c.key_size, end, 100);
-  const CacheRows values(c.type, c.value_size, end, 900);
+  const Side side = c.sink ? Side::kStart : Side::kEnd;  // both, as cases come with and without
+  const CacheRows keys(c.type, c.key_size, end, 100, side);
+  const CacheRows values(c.type, c.value_size, end, 900, side);
   const size_t count = c.ranges.size();
-  const Operand vectors(varied_floats(count * c.key_size, 77, 3.0f));
-  const Operand sinks(varied_floats(count, 78, 1.0f));
-  const Operand biases(varied_floats(count * end, 79, 2.0f));
+  const Operand vectors(varied_floats(count * c.key_size, 77, 3.0f), side);
+  const Operand sinks(varied_floats(count, 78, 1.0f), side);
+  const Operand biases(varied_floats(count * end, 79, 2.0f), side);
   std::vector<AttendQuery> queries(count);
   for (size_t q = 0; q < count; ++q) {
     queries[q] = {vectors.data() + q * c.key_size, nullptr, c.sink ? sinks.data() + q : nullptr,
@@ -212,8 +207,8 @@ void check_attend_shapes(KvType type, const std::vector<std::array<size_t, 2>>& 
   }
 }
 
-void check_quantize(size_t block, const std::vector<float>& values) {
-  const Operand x(values);
+void check_quantize(size_t block, const std::vector<float>& values, Side side) {
+  const Operand x(values, side);
   const size_t n = values.size();
   const size_t scale_bytes = n / block * sizeof(float);
   const size_t sum_bytes = n / 16 * sizeof(int16_t);
@@ -227,7 +222,6 @@ void check_quantize(size_t block, const std::vector<float>& values) {
                });
 }
 
-// Float row sizes are multiples of 4 bytes, so a buffer that ends at a guard is aligned.
 std::vector<float> difficult_block(size_t block) {
   std::vector<float> x = varied_floats(block * 6, 11);
   std::fill_n(x.begin(), block, 0.0f);
@@ -244,9 +238,11 @@ std::vector<float> difficult_block(size_t block) {
 
 TEST("rounding of activations has the scalar bits at every level") {
   for (const size_t block : {size_t{32}, size_t{256}}) {
-    check_quantize(block, difficult_block(block));
-    check_quantize(block, varied_floats(block, 3));
-    check_quantize(block, varied_floats(block * 5, 4));
+    for (const Side side : test::kSides) {
+      check_quantize(block, difficult_block(block), side);
+      check_quantize(block, varied_floats(block, 3), side);
+      check_quantize(block, varied_floats(block * 5, 4), side);
+    }
   }
 }
 
@@ -327,7 +323,7 @@ TEST("rows of the cache have the scalar bits at every level") {
   for (const size_t n : kSizes) {
     auto values = varied_floats(n, static_cast<uint32_t>(n));
     values[n / 2] = 70000.0f;  // beyond the largest half
-    const Operand x(values);
+    const Operand x(values, n % 2 == 0 ? Side::kStart : Side::kEnd);
     for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kQ8_0}) {
       if (type == KvType::kQ8_0 && n % 32 != 0) continue;
       check_levels("store_kv of " + std::to_string(n), kv_row_bytes(type, n),
@@ -346,7 +342,7 @@ TEST("attention has the scalar bits at every level") {
   }
 }
 
-TEST("queries that attend together have the bits that each has alone") {
+TEST("queries that attend together have the bits that each has alone at every level") {
   std::vector<std::array<size_t, 2>> heads(7, {5, 150});                // heads of one row
   std::vector<std::array<size_t, 2>> rows(kernels::kMaxAttendQueries);  // rows of a prefill
   std::vector<std::array<size_t, 2>> window(13);

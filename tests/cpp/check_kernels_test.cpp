@@ -1,6 +1,6 @@
 // Every level against the scalar one, bit for bit: products of every type (the other operations are
 // in check_float_kernels_test.cpp).
-// Buffers end at guard pages, weights lie at any address, outputs are poisoned.
+// Buffers touch guard pages, weights lie at any address, outputs are poisoned.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -22,6 +22,7 @@ namespace {
 using kernels::KernelTable;
 using kernels::MatmulArgs;
 using test::GuardedBuffer;
+using test::Side;
 using Random = std::mt19937;
 
 constexpr size_t kMaxRows = 40;
@@ -35,6 +36,10 @@ enum class Fill { kRandom, kExtreme, kNonFinite };
 
 size_t below(Random& random, size_t bound) {
   return random() % bound;
+}
+
+Side random_side(Random& random) {
+  return test::kSides[below(random, std::size(test::kSides))];
 }
 
 float random_float(Random& random, float magnitude) {
@@ -92,14 +97,14 @@ class TestActivations {
     view_.encoding = encoding;
     view_.columns = columns;
     if (encoding == ActivationEncoding::kF32) {
-      float* values = values_.last_of<float>(kMaxTokens * columns);
+      float* values = values_.array_at<float>(random_side(random), kMaxTokens * columns);
       for (size_t i = 0; i < kMaxTokens * columns; ++i) values[i] = random_float(random, 2.0f);
       view_.values = values;
       return;
     }
     make_codes(columns, fill, random);
     const size_t num_scales = kMaxTokens * columns / activation_block(encoding);
-    float* scales = scales_.last_of<float>(num_scales);
+    float* scales = scales_.array_at<float>(random_side(random), num_scales);
     for (size_t i = 0; i < num_scales; ++i) {
       scales[i] = below(random, 8) == 0 ? 0.0f : std::fabs(random_float(random, 0.1f));
     }
@@ -110,8 +115,9 @@ class TestActivations {
  private:
   void make_codes(size_t columns, Fill fill, Random& random) {
     const size_t stride = columns + kCodePadding;
-    int8_t* codes = codes_.last_of<int8_t>(kMaxTokens * stride - kCodePadding);
-    int16_t* sums = sums_.last_of<int16_t>(kMaxTokens * columns / kSumBlock);
+    int8_t* codes =
+        codes_.array_at<int8_t>(random_side(random), kMaxTokens * stride - kCodePadding);
+    int16_t* sums = sums_.array_at<int16_t>(random_side(random), kMaxTokens * columns / kSumBlock);
     const size_t row_blocks = columns / kSumBlock;
     for (size_t block = 0; block < kMaxTokens * row_blocks; ++block) {
       int8_t* first = codes + block / row_blocks * stride + block % row_blocks * kSumBlock;
@@ -146,17 +152,19 @@ class TestMatrix {
         memory_(kMaxRows * row_bytes(type, columns) + kMaxSlack),
         scratch_(regroup_scratch_bytes(type, columns)) {}
 
-  // The first `rows` rows of `gguf`, `slack` bytes before the guard.
-  const std::byte* place(const std::vector<std::byte>& gguf, size_t rows, size_t slack) {
+  // The first `rows` rows of `gguf`, at one of the guards or some bytes before that at the end.
+  const std::byte* place(const std::vector<std::byte>& gguf, size_t rows, Random& random) {
     const size_t bytes = rows * row_bytes(type_, columns_);
-    std::byte* data = memory_.last(bytes, slack);
+    const bool at_guard = below(random, 2) == 0;
+    std::byte* data = at_guard ? memory_.at(random_side(random), bytes)
+                               : memory_.last(bytes, below(random, kMaxSlack));
     std::memcpy(data, gguf.data(), bytes);
     regroup(type_, data, rows, columns_, scratch_.data());
     return data;
   }
-  static constexpr size_t kMaxSlack = 64;
 
  private:
+  static constexpr size_t kMaxSlack = 64;
   QuantType type_;
   size_t columns_;
   GuardedBuffer memory_;
@@ -168,13 +176,15 @@ class Output {
   Output() : memory_(kMaxTokens * (kMaxRows + kOutPadding) * sizeof(float)) {}
   // Room for `count` floats, none of which has a value that a kernel would write.
   float* poisoned(size_t count) {
-    float* out = memory_.last_of<float>(count);
+    side_ = side_ == Side::kEnd ? Side::kStart : Side::kEnd;
+    float* out = memory_.array_at<float>(side_, count);
     for (size_t i = 0; i < count; ++i) std::memcpy(out + i, &kPoison, sizeof(kPoison));
     return out;
   }
 
  private:
   GuardedBuffer memory_;
+  Side side_ = Side::kStart;  // the next one is at the other
 };
 
 // Runs the product in pieces that are cut at random group borders.
@@ -250,9 +260,8 @@ void check_type(QuantType type, Fill fill, const std::vector<size_t>& row_counts
     TestMatrix matrix(type, columns);
     for (const size_t rows : row_counts) {
       for (const size_t tokens : token_counts) {
-        const size_t slack = below(random, 2) == 0 ? 0 : below(random, TestMatrix::kMaxSlack);
         MatmulArgs args{};
-        args.weights = matrix.place(gguf, rows, slack);
+        args.weights = matrix.place(gguf, rows, random);
         args.rows = rows;
         args.columns = columns;
         args.x = x.view();
@@ -285,13 +294,13 @@ TEST("products of more tokens than a chunk have the scalar bits at every level")
   }
 }
 
-TEST("products of the largest codes do not saturate at any level") {
+TEST("products of the largest codes do not saturate and have the scalar bits at every level") {
   for (const QuantTraits& quant : all_quant_types()) {
     check_type(quant.type, Fill::kExtreme, {7, 16, kMaxRows}, {1, 4, 15});
   }
 }
 
-TEST("products with scales that are not finite stay within their memory") {
+TEST("products with scales that are not finite stay within their memory at every level") {
   Random random(7);
   Output memory;
   for (const QuantTraits& quant : all_quant_types()) {
@@ -300,7 +309,7 @@ TEST("products with scales that are not finite stay within their memory") {
     const TestActivations x(quant.activations, columns, Fill::kRandom, random);
     TestMatrix matrix(quant.type, columns);
     MatmulArgs args{};
-    args.weights = matrix.place(gguf, 19, 0);
+    args.weights = matrix.place(gguf, 19, random);
     args.rows = 19;
     args.columns = columns;
     args.x = x.view();

@@ -52,10 +52,11 @@ struct RoundedRow {
   std::vector<int16_t> sums;
   Activations view;
 
-  RoundedRow(const std::vector<float>& x, ActivationEncoding encoding)
+  RoundedRow(const std::vector<float>& x, ActivationEncoding encoding,
+             const KernelTable& level = table())
       : codes(x.size()), scales(x.size() / activation_block(encoding)), sums(x.size() / kSumBlock) {
-    const auto quantize = encoding == ActivationEncoding::kQ8Block32 ? table().quantize_block32
-                                                                     : table().quantize_block256;
+    const auto quantize = encoding == ActivationEncoding::kQ8Block32 ? level.quantize_block32
+                                                                     : level.quantize_block256;
     quantize(x.data(), x.size(), codes.data(), scales.data(), sums.data());
     view = {encoding, x.size(), x.size(), nullptr, codes.data(), scales.data(), sums.data()};
   }
@@ -204,14 +205,16 @@ TEST("rounding of activations keeps scale, codes and sums as defined") {
   }
 }
 
-TEST("rounding of numbers that are not finite gives codes within the range") {
+TEST("rounding of numbers that are not finite gives codes within the range at every level") {
   std::vector<float> x = normal_floats(256, 9);
   x[3] = kInfinity;
   x[40] = -kInfinity;
   x[77] = std::numeric_limits<float>::quiet_NaN();
   for (const auto encoding : {ActivationEncoding::kQ8Block32, ActivationEncoding::kQ8Block256}) {
-    const RoundedRow row(x, encoding);
-    CHECK(*std::min_element(row.codes.begin(), row.codes.end()) >= -127);
+    for (const KernelTable* level : kernels::available_tables()) {
+      const RoundedRow row(x, encoding, *level);
+      CHECK(*std::min_element(row.codes.begin(), row.codes.end()) >= -127);
+    }
   }
 }
 

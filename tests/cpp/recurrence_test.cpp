@@ -1,5 +1,5 @@
 // Layers with a state: every level against plain loops in double, against the scalar level bit for
-// bit, and however a sequence is cut into calls.
+// bit, and however a sequence is cut into calls. Operands, states and results touch guard pages.
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/units.h"
+#include "guarded_buffer.h"
 #include "kernels/dispatch.h"
 #include "test.h"
 
@@ -14,6 +15,8 @@ namespace edgemoe {
 namespace {
 
 using kernels::KernelTable;
+using test::GuardedFloats;
+using test::Side;
 
 constexpr size_t kRows = 11;
 
@@ -44,12 +47,13 @@ void in_steps(size_t step, Run run) {
   for (size_t row = 0; row < kRows; row += step) run(row, std::min(step, kRows - row));
 }
 
-std::vector<float> convolved(const KernelTable& table, size_t channels, size_t taps, size_t step) {
-  const auto x = random_floats(kRows * channels, 1);
-  const auto weights = random_floats(taps * channels, 2);
-  const auto bias = random_floats(channels, 3);
-  std::vector<float> state((taps - 1) * channels, 0.0f);
-  std::vector<float> out(kRows * channels, NAN);
+std::vector<float> convolved(const KernelTable& table, size_t channels, size_t taps, size_t step,
+                             Side side) {
+  const GuardedFloats x(random_floats(kRows * channels, 1), side);
+  const GuardedFloats weights(random_floats(taps * channels, 2), side);
+  const GuardedFloats bias(random_floats(channels, 3), side);
+  const GuardedFloats state(std::vector<float>((taps - 1) * channels, 0.0f), side);
+  const GuardedFloats out(std::vector<float>(kRows * channels, NAN), side);
   in_steps(step, [&](size_t row, size_t count) {
     kernels::ConvolutionArgs args{};
     args.x = x.data() + row * channels;
@@ -64,7 +68,7 @@ std::vector<float> convolved(const KernelTable& table, size_t channels, size_t t
     args.silu = true;
     table.convolve(args);
   });
-  return out;
+  return out.values();
 }
 
 std::vector<double> expected_convolution(size_t channels, size_t taps) {
@@ -92,15 +96,18 @@ struct RecurrenceCase {
   bool corrects;
 };
 
-std::vector<float> recurred(const KernelTable& table, const RecurrenceCase& c, size_t step) {
-  const auto keys = random_floats(kRows * c.key_size, 1, -0.4f, 0.4f);
-  const auto queries = random_floats(kRows * c.key_size, 2);
-  const auto values = random_floats(kRows * c.value_size, 3);
-  const auto decay = random_floats(kRows, 4, 0.5f, 1.0f);
-  const auto rate = random_floats(kRows, 5, 0.0f, 1.0f);
-  std::vector<float> state(
-      c.key_size * align_up(uint64_t{c.value_size}, kernels::kRecurrenceColumns), 0.0f);
-  std::vector<float> out(kRows * c.value_size, NAN);
+std::vector<float> recurred(const KernelTable& table, const RecurrenceCase& c, size_t step,
+                            Side side) {
+  const GuardedFloats keys(random_floats(kRows * c.key_size, 1, -0.4f, 0.4f), side);
+  const GuardedFloats queries(random_floats(kRows * c.key_size, 2), side);
+  const GuardedFloats values(random_floats(kRows * c.value_size, 3), side);
+  const GuardedFloats decay(random_floats(kRows, 4, 0.5f, 1.0f), side);
+  const GuardedFloats rate(random_floats(kRows, 5, 0.0f, 1.0f), side);
+  const GuardedFloats state(
+      std::vector<float>(c.key_size * align_up(uint64_t{c.value_size}, kernels::kRecurrenceColumns),
+                         0.0f),
+      side);
+  const GuardedFloats out(std::vector<float>(kRows * c.value_size, NAN), side);
   in_steps(step, [&](size_t row, size_t count) {
     kernels::RecurrenceArgs args{};
     args.state = state.data();
@@ -117,7 +124,7 @@ std::vector<float> recurred(const KernelTable& table, const RecurrenceCase& c, s
     args.corrects = c.corrects;
     table.recur(args);
   });
-  return out;
+  return out.values();
 }
 
 std::vector<double> expected_recurrence(const RecurrenceCase& c) {
@@ -149,14 +156,14 @@ std::vector<double> expected_recurrence(const RecurrenceCase& c) {
 
 constexpr size_t kScanState = 5;
 
-std::vector<float> scanned(const KernelTable& table, size_t channels, size_t step) {
-  const auto x = random_floats(kRows * channels, 1);
-  const auto rate = random_floats(kRows * channels, 2, 0.0f, 1.0f);
-  const auto coefficients = random_floats(kScanState * channels, 3, -2.0f, -0.1f);
-  const auto keys = random_floats(kRows * kScanState, 4);
-  const auto queries = random_floats(kRows * kScanState, 5);
-  std::vector<float> state(kScanState * channels, 0.0f);
-  std::vector<float> out(kRows * channels, NAN);
+std::vector<float> scanned(const KernelTable& table, size_t channels, size_t step, Side side) {
+  const GuardedFloats x(random_floats(kRows * channels, 1), side);
+  const GuardedFloats rate(random_floats(kRows * channels, 2, 0.0f, 1.0f), side);
+  const GuardedFloats coefficients(random_floats(kScanState * channels, 3, -2.0f, -0.1f), side);
+  const GuardedFloats keys(random_floats(kRows * kScanState, 4), side);
+  const GuardedFloats queries(random_floats(kRows * kScanState, 5), side);
+  const GuardedFloats state(std::vector<float>(kScanState * channels, 0.0f), side);
+  const GuardedFloats out(std::vector<float>(kRows * channels, NAN), side);
   in_steps(step, [&](size_t row, size_t count) {
     kernels::ScanArgs args{};
     args.state = state.data();
@@ -171,7 +178,7 @@ std::vector<float> scanned(const KernelTable& table, size_t channels, size_t ste
     args.out = out.data() + row * channels;
     table.scan(args);
   });
-  return out;
+  return out.values();
 }
 
 std::vector<double> expected_scan(size_t channels) {
@@ -200,11 +207,13 @@ std::vector<double> expected_scan(size_t channels) {
 
 TEST("a scan is that of plain loops, at every level and however rows are cut") {
   for (const size_t channels : {size_t{1}, size_t{16}, size_t{50}}) {
-    const auto scalar = scanned(kernels::table_by_name("scalar"), channels, kRows);
+    const auto scalar = scanned(kernels::table_by_name("scalar"), channels, kRows, Side::kEnd);
     CHECK(largest_difference(scalar, expected_scan(channels)) < 1e-4);
     for (const KernelTable* table : kernels::available_tables()) {
       for (const size_t step : {size_t{1}, size_t{4}, kRows}) {
-        CHECK(same_bits(scanned(*table, channels, step), scalar));
+        for (const Side side : test::kSides) {
+          CHECK(same_bits(scanned(*table, channels, step, side), scalar));
+        }
       }
     }
   }
@@ -213,11 +222,14 @@ TEST("a scan is that of plain loops, at every level and however rows are cut") {
 TEST("a convolution is the sum over its taps, at every level and however rows are cut") {
   for (const size_t taps : {size_t{2}, size_t{3}, size_t{4}}) {
     for (const size_t channels : {size_t{1}, size_t{16}, size_t{40}, size_t{333}}) {
-      const auto scalar = convolved(kernels::table_by_name("scalar"), channels, taps, kRows);
+      const auto scalar =
+          convolved(kernels::table_by_name("scalar"), channels, taps, kRows, Side::kEnd);
       CHECK(largest_difference(scalar, expected_convolution(channels, taps)) < 1e-5);
       for (const KernelTable* table : kernels::available_tables()) {
         for (const size_t step : {size_t{1}, size_t{3}, kRows}) {
-          CHECK(same_bits(convolved(*table, channels, taps, step), scalar));
+          for (const Side side : test::kSides) {
+            CHECK(same_bits(convolved(*table, channels, taps, step, side), scalar));
+          }
         }
       }
     }
@@ -228,11 +240,13 @@ TEST("a recurrence is that of plain loops, at every level and however rows are c
   const RecurrenceCase cases[] = {
       {16, 16, true}, {128, 128, true}, {7, 33, true}, {64, 80, false}, {1, 1, false}};
   for (const RecurrenceCase& c : cases) {
-    const auto scalar = recurred(kernels::table_by_name("scalar"), c, kRows);
+    const auto scalar = recurred(kernels::table_by_name("scalar"), c, kRows, Side::kEnd);
     CHECK(largest_difference(scalar, expected_recurrence(c)) < 1e-3);
     for (const KernelTable* table : kernels::available_tables()) {
       for (const size_t step : {size_t{1}, size_t{4}, kRows}) {
-        CHECK(same_bits(recurred(*table, c, step), scalar));
+        for (const Side side : test::kSides) {
+          CHECK(same_bits(recurred(*table, c, step, side), scalar));
+        }
       }
     }
   }

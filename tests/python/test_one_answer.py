@@ -63,6 +63,28 @@ def test_one_by_one(demo: str, expected: str) -> None:
     assert digest(demo, one_by_one=True) == expected
 
 
+@pytest.fixture(scope="module", params=["q8_0", "f32"])
+def kv_expected(request: pytest.FixtureRequest, demo: str, expected: str) -> tuple[str, str]:
+    """Another type of keys and values than f16, and its answer, which is another one."""
+    kv_type = str(request.param)
+    found = digest(demo, memory="1GiB", threads=1, batch=256, kv_type=kv_type)
+    assert found != expected
+    return kv_type, found
+
+
+@pytest.mark.parametrize(("batch", "threads"), [(1, 2), (7, 3), (64, 1)])
+def test_batches_with_other_keys_and_values(
+    demo: str, kv_expected: tuple[str, str], batch: int, threads: int
+) -> None:
+    kv_type, found = kv_expected
+    assert digest(demo, memory="min", batch=batch, threads=threads, kv_type=kv_type) == found
+
+
+def test_one_by_one_with_other_keys_and_values(demo: str, kv_expected: tuple[str, str]) -> None:
+    kv_type, found = kv_expected
+    assert digest(demo, one_by_one=True, kv_type=kv_type) == found
+
+
 @pytest.mark.parametrize("eviction", EVICTION_POLICIES)
 def test_least_budget_and_eviction_policies(demo: str, expected: str, eviction: str) -> None:
     assert digest(demo, memory="min", eviction=eviction) == expected
@@ -175,16 +197,27 @@ def test_a_device_that_brings_one_matrix_after_another(
     assert digest(demo, memory="min", one_by_one=True, **options) == expected
 
 
+def digest_at_level(edgemoe: Run, demo: str, folder: Path, kv_type: str, level: str) -> str:
+    tokens = folder / "tokens"
+    tokens.write_text(" ".join(map(str, TOKENS)))
+    out = folder / "logits.npy"
+    words = ("--tokens", tokens, "--out", out, "--kv-type", kv_type)
+    result = edgemoe("logits", demo, *words, EDGEMOE_LEVEL=level)
+    assert result.returncode == 0, result.stderr
+    return hashlib.sha256(np.load(out).tobytes()).hexdigest()
+
+
 @pytest.mark.parametrize("level", _core.levels())
 def test_levels(demo: str, expected: str, level: str, edgemoe: Run, tmp_path: Path) -> None:
-    tokens = tmp_path / "tokens"
-    tokens.write_text(" ".join(map(str, TOKENS)))
-    out = tmp_path / "logits.npy"
-    result = edgemoe(
-        "logits", demo, "--tokens", tokens, "--out", out, "--kv-type", "f16", EDGEMOE_LEVEL=level
-    )
-    assert result.returncode == 0, result.stderr
-    assert hashlib.sha256(np.load(out).tobytes()).hexdigest() == expected
+    assert digest_at_level(edgemoe, demo, tmp_path, "f16", level) == expected
+
+
+@pytest.mark.parametrize("level", _core.levels())
+def test_levels_with_other_keys_and_values(
+    demo: str, kv_expected: tuple[str, str], level: str, edgemoe: Run, tmp_path: Path
+) -> None:
+    kv_type, found = kv_expected
+    assert digest_at_level(edgemoe, demo, tmp_path, kv_type, level) == found
 
 
 def test_an_unknown_level_is_an_error_that_lists_the_known(demo: str, edgemoe: Run) -> None:
