@@ -30,16 +30,20 @@ QEMU = "qemu-aarch64-static"
 CROSS_COMPILER = "aarch64-linux-gnu-g++"
 # CPU of qemu -> the level that must be chosen on it.
 LEVELS = {"cortex-a53": "neon", "cortex-a76": "dotprod", "max": "i8mm"}
+# Tokens that reach over several blocks of positions of attention, and a model with a window.
+LONG_CONTEXT = ("200", ROOT / "tests/golden/gemma4.gguf")
 MODELS = (ROOT / "edgemoe/demo/demo-moe-22m.gguf", *sorted(ROOT.glob("tests/golden/*.gguf")))
-# Prints a line for every model: the hash of its logits, of one batch and of one token at a time.
+# Given how many tokens, then models. Prints a line for every model: the hash of its logits, of one
+# batch and of one token at a time.
 FINGERPRINTS = """
 import hashlib, sys
 from edgemoe import Model
 from edgemoe.options import LoadOptions
-for path in sys.argv[1:]:
-    with Model(path, LoadOptions(memory="min", context=64), with_text=False) as model:
+count = int(sys.argv[1])
+for path in sys.argv[2:]:
+    with Model(path, LoadOptions(memory="min", context=count + 40), with_text=False) as model:
         for one_by_one in (False, True):
-            tokens = list(range(3, 27))
+            tokens = list(range(3, 3 + count))
             source = tokens if model.has_encoder else None
             rows = model.logits(tokens, one_by_one=one_by_one, source=source)
             print(path, hashlib.sha256(rows.tobytes()).hexdigest())
@@ -132,11 +136,13 @@ def check_demo(arm: ArmPython) -> str:
 
 def check_fingerprints(arm: ArmPython, short: bool) -> str:
     models = MODELS[:3] if short else MODELS
-    here = run(sys.executable, "-c", FINGERPRINTS, *models)
     cpus = ("cortex-a76",) if short else tuple(LEVELS)
-    for cpu in cpus:
-        if arm.python(cpu, "-c", FINGERPRINTS, *models) != here:
-            raise Failed(f"logits on {cpu} differ from those computed here")
+    runs: tuple[tuple[str | Path, ...], ...] = (("24", *models), LONG_CONTEXT)
+    for words in runs:
+        here = run(sys.executable, "-c", FINGERPRINTS, *words)
+        for cpu in cpus:
+            if arm.python(cpu, "-c", FINGERPRINTS, *words) != here:
+                raise Failed(f"logits on {cpu} differ from those computed here")
     return f"{len(models)} models on {', '.join(cpus)}"
 
 

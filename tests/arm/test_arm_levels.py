@@ -19,6 +19,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILD = ROOT / "build/aarch64"
 QEMU = "qemu-aarch64-static"
+# A model with layers that see a window and layers that see everything, and options for a context in
+# which attention goes over several of its blocks of positions.
+LONG_CONTEXT = (ROOT / "tests/golden/gemma4.gguf", "--tokens", "200", "--context", "256")
 MODELS = [ROOT / "edgemoe/demo/demo-moe-22m.gguf", *sorted((ROOT / "tests/golden").glob("*.gguf"))]
 
 pytestmark = pytest.mark.skipif(
@@ -46,14 +49,14 @@ def fingerprint(*command: str | Path, level: str = "") -> dict[str, Any]:
     return answer
 
 
-def on_arm(model: Path, cpu: str = "max", level: str = "") -> dict[str, Any]:
+def on_arm(*words: str | Path, cpu: str = "max", level: str = "") -> dict[str, Any]:
     bench = BUILD / "bench/edgemoe-bench"
-    return fingerprint(QEMU, "-cpu", cpu, bench, "fingerprint", model, level=level)
+    return fingerprint(QEMU, "-cpu", cpu, bench, "fingerprint", *words, level=level)
 
 
-def here(model: Path) -> dict[str, Any]:
+def here(*words: str | Path) -> dict[str, Any]:
     bench = Path(sysconfig.get_path("scripts")) / "edgemoe-bench"
-    return fingerprint(bench, "fingerprint", model)
+    return fingerprint(bench, "fingerprint", *words)
 
 
 def test_kernels_of_every_level_have_the_scalar_bits() -> None:
@@ -70,8 +73,15 @@ def test_logits_have_the_bits_of_this_machine(model: Path) -> None:
         assert answer["fingerprint"] == expected, level
 
 
+def test_a_long_context_has_the_bits_of_this_machine() -> None:
+    expected = here(*LONG_CONTEXT)
+    assert expected["tokens"] == 200
+    for level in ("neon", "dotprod", "i8mm"):
+        assert on_arm(*LONG_CONTEXT, level=level)["fingerprint"] == expected["fingerprint"], level
+
+
 @pytest.mark.parametrize(
     ("cpu", "level"), [("cortex-a53", "neon"), ("cortex-a76", "dotprod"), ("max", "i8mm")]
 )
 def test_the_best_level_of_a_cpu_is_chosen(cpu: str, level: str) -> None:
-    assert on_arm(MODELS[0], cpu)["level"] == level
+    assert on_arm(MODELS[0], cpu=cpu)["level"] == level
