@@ -18,13 +18,23 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from program_output import (
+    RunError,
+    at_least,
+    llama_bench_rate,
+    member,
+    number,
+    parse_json,
+    positive,
+    run_program,
+)
 
 OURS = "edgemoe"
 # Name -> (option with the program, arguments). ik_llama.cpp has attention of its own behind -fa.
@@ -36,6 +46,17 @@ PEERS = {
 }
 
 
+@dataclass(frozen=True)
+class Sample:
+    """Tokens per second of a run, and what memory and compute allow, of edgemoe's."""
+
+    rate: float
+    limit: float | None = None
+
+
+Samples = dict[str, Sample]  # of every test
+
+
 @dataclass
 class Rates:
     """Tokens per second of every run: test -> name -> figures; the limits of edgemoe's runs."""
@@ -45,6 +66,12 @@ class Rates:
     )
     limits: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
+    def add(self, name: str, samples: Samples) -> None:
+        for test, sample in samples.items():
+            self.measured[test][name].append(sample.rate)
+            if sample.limit is not None:
+                self.limits[test].append(sample.limit)
+
     def share_of_limit(self, test: str, name: str) -> float:
         """The median over rounds: a shared machine's bandwidth changes between them."""
         rounds = zip(self.measured[test][name], self.limits[test], strict=True)
@@ -52,24 +79,6 @@ class Rates:
 
     def medians(self, test: str) -> dict[str, float]:
         return {name: statistics.median(runs) for name, runs in self.measured[test].items()}
-
-
-class RunError(Exception):
-    """A program that did not end well."""
-
-
-def run_json(command: list[str]) -> Any:
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError as error:
-        raise RunError(f"{command[0]} cannot run: {error.strerror}") from error
-    if result.returncode != 0:
-        lines = result.stderr.strip().splitlines() or ["no message"]
-        raise RunError(f"{command[0]} failed ({result.returncode}): {lines[-1][:300]}")
-    try:
-        return json.loads(result.stdout)
-    except ValueError as error:
-        raise RunError(f"{command[0]} printed something else than JSON") from error
 
 
 def tests_of(arguments: argparse.Namespace) -> dict[str, tuple[str, int]]:
@@ -82,36 +91,48 @@ def tests_of(arguments: argparse.Namespace) -> dict[str, tuple[str, int]]:
     return {name: test for name, test in tests.items() if test[1] > 0}
 
 
-def run_ours(arguments: argparse.Namespace, rates: Rates) -> None:
+def run_ours(arguments: argparse.Namespace) -> Samples:
+    program = arguments.edgemoe_bench
+    samples = {}
     for name, (command, count) in tests_of(arguments).items():
         options = ["--tokens", str(count), "--depth", str(arguments.depth)]
         options += ["--threads", str(arguments.threads), "--repetitions", "1"]
-        words = [arguments.edgemoe_bench, command, arguments.model, *options]
-        result = run_json([*words, *arguments.edgemoe_arguments.split()])["results"][0]
-        if result["hit_rate"] < 1:
+        words = [program, command, arguments.model, *options]
+        output = run_program([*words, *arguments.edgemoe_arguments.split()])
+        result = member(program, parse_json(program, output), "results", 0)
+        if number(program, member(program, result, "hit_rate"), "hit_rate") < 1:
             raise RunError(
                 "the experts do not all fit into memory; compare_streaming.py is for that"
             )
-        rates.measured[name][OURS].append(result["tokens_per_second"]["median"])
-        rates.limits[name].append(min(v for v in result["limit"].values() if v is not None))
+        rate = member(program, result, "tokens_per_second", "median")
+        allowed = [
+            positive(program, member(program, result, "limit", key), "limit")
+            for key in ("storage", "memory", "compute")
+            if member(program, result, "limit", key) is not None  # not used by this test
+        ]
+        if not allowed:
+            raise RunError(f"{program} printed no limit")
+        samples[name] = Sample(positive(program, rate, "tokens_per_second"), min(allowed))
+    return samples
 
 
-def run_peer(arguments: argparse.Namespace, name: str, rates: Rates) -> None:
+def run_peer(arguments: argparse.Namespace, name: str) -> Samples:
     option, options = PEERS[name]
-    words = [getattr(arguments, option), "-m", arguments.model, "-r", "1", "-o", "json", *options]
+    program = getattr(arguments, option)
+    words = [program, "-m", arguments.model, "-r", "1", "-o", "json", *options]
     words += ["-p", str(arguments.prompt), "-n", str(arguments.tokens)]
     words += ["-t", str(arguments.threads)]
     if arguments.depth:
         words += ["-d", str(arguments.depth)]
-    names = {"prefill": "", "decode": ""}
-    for test, (kind, _) in tests_of(arguments).items():
-        names[kind] = test
-    for result in run_json(words):
-        kind = "prefill" if result["n_prompt"] > 0 else "decode"
-        rates.measured[names[kind]][name].append(float(result["avg_ts"]))
+    rows = parse_json(program, run_program(words))
+    samples = {}
+    for test, (kind, count) in tests_of(arguments).items():
+        prompt, tokens = (count, 0) if kind == "prefill" else (0, count)
+        samples[test] = Sample(llama_bench_rate(program, rows, prompt, tokens))
+    return samples
 
 
-Run = Callable[[Rates], None]
+Run = Callable[[], Samples]
 
 
 def contestants(arguments: argparse.Namespace) -> dict[str, Run]:
@@ -126,10 +147,10 @@ def measure(arguments: argparse.Namespace) -> Rates:
     """All rounds. A peer that fails, for instance on a model that it does not know, is left out."""
     rates = Rates()
     runs = contestants(arguments)
-    for number in range(1, arguments.rounds + 1):
+    for round_number in range(1, arguments.rounds + 1):
         for name, run in list(runs.items()):
             try:
-                run(rates)
+                samples = run()
             except RunError as error:
                 if name == OURS:
                     sys.exit(str(error))
@@ -138,9 +159,9 @@ def measure(arguments: argparse.Namespace) -> Rates:
                     measured.pop(name, None)
                 print(f"{name} is left out: {error}", file=sys.stderr)
                 continue
-            figures = {test: measured[name][-1] for test, measured in rates.measured.items()}
-            text = ", ".join(f"{test} {rate:.2f}" for test, rate in figures.items())
-            print(f"round {number}: {name}: {text} tok/s", file=sys.stderr, flush=True)
+            rates.add(name, samples)
+            text = ", ".join(f"{test} {sample.rate:.2f}" for test, sample in samples.items())
+            print(f"round {round_number}: {name}: {text} tok/s", file=sys.stderr, flush=True)
     return rates
 
 
@@ -183,11 +204,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--ik-llama-bench", help="program of ik_llama.cpp")
     parser.add_argument("--edgemoe-bench", default=shutil.which("edgemoe-bench"))
     parser.add_argument("--edgemoe-arguments", default="", help="more for edgemoe-bench")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompt", type=int, default=512, help="tokens; 0: no prefill test")
-    parser.add_argument("--tokens", type=int, default=128, help="tokens; 0: no decode test")
-    parser.add_argument("--depth", type=int, default=0, help="tokens in the context before")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=at_least(1), default=3)
+    parser.add_argument(
+        "--prompt", type=at_least(0), default=512, help="tokens; 0: no prefill test"
+    )
+    parser.add_argument("--tokens", type=at_least(0), default=128, help="tokens; 0: no decode test")
+    parser.add_argument("--depth", type=at_least(0), default=0, help="tokens in the context before")
+    parser.add_argument("--threads", type=at_least(1), default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
     if arguments.edgemoe_bench is None:

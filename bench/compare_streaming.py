@@ -12,7 +12,6 @@ of. Prints one line per run, then the medians and edgemoe's ratio to each of the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,8 @@ import statistics
 import sys
 from collections.abc import Callable
 
-from limits import LimitError, Limits, RunError, parse_size, run_limited
+from limits import LimitError, Limits, parse_size, run_limited
+from program_output import RunError, at_least, llama_bench_rate, member, parse_json, positive
 
 OURS = "edgemoe"
 
@@ -31,8 +31,9 @@ def edgemoe_rate(arguments: argparse.Namespace, program: str) -> float:
     tokens = arguments.prompt or arguments.tokens
     command = [program, name, arguments.model, "--memory", budget, "--tokens", str(tokens)]
     command += ["--repetitions", "1", "--threads", str(arguments.threads)]
-    report = json.loads(run_limited(command, Limits(arguments.memory)))
-    return float(report["results"][0]["tokens_per_second"]["median"])
+    report = parse_json(program, run_limited(command, Limits(arguments.memory)))
+    rate = member(program, report, "results", 0, "tokens_per_second", "median")
+    return positive(program, rate, "tokens_per_second")
 
 
 def llama_rate(arguments: argparse.Namespace) -> float:
@@ -40,7 +41,9 @@ def llama_rate(arguments: argparse.Namespace) -> float:
     command = [arguments.llama_bench, "-m", arguments.model, "-r", "1", "-o", "json", "--no-warmup"]
     command += ["-p", str(arguments.prompt), "-n", str(tokens), "-t", str(arguments.threads)]
     command += arguments.llama_arguments.split()
-    return float(json.loads(run_limited(command, Limits(arguments.memory)))[0]["avg_ts"])
+    program = arguments.llama_bench
+    rows = parse_json(program, run_limited(command, Limits(arguments.memory)))
+    return llama_bench_rate(program, rows, arguments.prompt, tokens)
 
 
 def bmoe_rate(arguments: argparse.Namespace) -> float:
@@ -51,7 +54,7 @@ def bmoe_rate(arguments: argparse.Namespace) -> float:
     rate = re.search(r"generation: .*\(([0-9.]+) tok/s\)", output)
     if rate is None:
         raise RunError(f"{arguments.bmoe} printed no rate")
-    return float(rate[1])
+    return positive(arguments.bmoe, rate[1], "its rate")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,11 +63,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--llama-bench", help="program of llama.cpp")
     parser.add_argument("--bmoe", help="program of BigMoeOnEdge, bmoe-cli")
     parser.add_argument("--memory", type=parse_size, default="2GiB")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--prompt", type=int, default=0, help="tokens of prefill instead of decode")
-    parser.add_argument("--tokens", type=int, default=32, help="of decode")
+    parser.add_argument("--rounds", type=at_least(1), default=3)
     parser.add_argument(
-        "--llama-tokens", type=int, default=4, help="of a llama.cpp run: it is slow"
+        "--prompt", type=at_least(0), default=0, help="tokens of prefill instead of decode"
+    )
+    parser.add_argument("--tokens", type=at_least(1), default=32, help="of decode")
+    parser.add_argument(
+        "--llama-tokens", type=at_least(1), default=4, help="of a llama.cpp run: it is slow"
     )
     parser.add_argument(
         "--llama-arguments",
@@ -72,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
         help="more for llama-bench; a repacked copy of the weights would not fit the limit",
     )
     parser.add_argument("--bmoe-arguments", default="", help="more for bmoe-cli: its cache")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--threads", type=at_least(1), default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     if arguments.llama_bench is None and (arguments.bmoe is None or arguments.prompt):
         parser.error("there is nobody to compare with; name --llama-bench or --bmoe")
@@ -91,17 +96,29 @@ def contestants(arguments: argparse.Namespace) -> dict[str, Callable[[], float]]
     return runs
 
 
-def main() -> None:
-    arguments = parse_arguments()
+def measure(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """All rounds. A peer that fails is left out, and the rest goes on."""
     runs = contestants(arguments)
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(1, arguments.rounds + 1):
-        for name, run in runs.items():
+        for name, run in list(runs.items()):
             try:
-                rates[name].append(run())
-            except (LimitError, RunError) as error:
+                rate = run()
+            except LimitError as error:
                 sys.exit(str(error))
-            print(f"round {number}: {name} {rates[name][-1]:.3f} tok/s", flush=True)
+            except RunError as error:
+                if name == OURS:
+                    sys.exit(str(error))
+                del runs[name], rates[name]
+                print(f"{name} is left out: {error}", file=sys.stderr)
+                continue
+            rates[name].append(rate)
+            print(f"round {number}: {name} {rate:.3f} tok/s", flush=True)
+    return rates
+
+
+def main() -> None:
+    rates = measure(parse_arguments())
     medians = {name: statistics.median(figures) for name, figures in rates.items()}
     for name, median in medians.items():
         times = f": edgemoe is {medians[OURS] / median:.1f} times as fast" if name != OURS else ""

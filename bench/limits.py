@@ -16,16 +16,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from program_output import RunError, decoded, last_line
+
 GROUPS = Path("/sys/fs/cgroup")
 UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
 class LimitError(Exception):
     """Limits that this machine or user cannot set."""
-
-
-class RunError(Exception):
-    """A command that did not end well."""
 
 
 def parse_size(text: str) -> int:
@@ -126,10 +124,10 @@ def run_limited(command: Sequence[str], limits: Limits) -> str:
         drop_page_cache()
         join = 'while [ "$1" != -- ]; do echo $$ > "$1" || exit 125; shift; done; shift; exec "$@"'
         words = ["sh", "-c", join, "sh", *members, "--", *command]
-        result = subprocess.run(words, capture_output=True, text=True, check=False)
+        result = subprocess.run(words, capture_output=True, check=False)
     if result.returncode == -signal.SIGKILL:
         raise RunError(f"{command[0]} was killed: it needs more memory than its group has")
     if result.returncode != 0:
-        lines = result.stderr.strip().splitlines() or ["no message"]
-        raise RunError(f"{command[0]} failed ({result.returncode}): {lines[-1][:400]}")
-    return result.stdout
+        reason = last_line(decoded(result.stderr))
+        raise RunError(f"{command[0]} failed ({result.returncode}): {reason}")
+    return decoded(result.stdout)
