@@ -67,10 +67,11 @@ uint64_t Governor::decide(const MemoryPressure& pressure, uint64_t used_bytes,
 bool Governor::is_pressed(const MemoryPressure& now, uint64_t now_ns) const noexcept {
   const uint64_t reserve = bounds_.reserve_bytes;
   if (now.spare_bytes < reserve / 2) return true;
-  if (!last_) return false;
+  // Counters are compared with those of the same group: which one has the least left may change.
+  if (!last_ || last_->group_path != now.group_path) return false;
   if (now.kill_events > last_->kill_events) return true;
   if (now.limit_events > last_->limit_events && now.spare_bytes < reserve) return true;
-  // Counters begin anew when the process changes its group.
+  // Counters begin anew when a group of the same name does.
   const uint64_t stall_us = now.stall_us - std::min(now.stall_us, last_->stall_us);
   const uint64_t elapsed_us = (now_ns - last_ns_) / 1000;
   const bool stalled = stall_us > 0 && stall_us >= elapsed_us / kStallShare;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <sstream>
 #include <vector>
 
@@ -13,8 +14,9 @@
 namespace edgemoe {
 namespace {
 
-// The number after `key` in a file of "key value" lines, in bytes when the line ends in kB.
-std::optional<uint64_t> value_of(const std::string& path, const std::string& key) {
+// The numbers of a file of "key value" lines, in bytes where a line ends in kB.
+std::map<std::string, uint64_t> values_of(const std::string& path) {
+  std::map<std::string, uint64_t> values;
   std::ifstream file(path);
   std::string line;
   while (std::getline(file, line)) {
@@ -22,11 +24,17 @@ std::optional<uint64_t> value_of(const std::string& path, const std::string& key
     std::string name;
     std::string unit;
     uint64_t value = 0;
-    if (!(words >> name >> value) || name != key) continue;
+    if (!(words >> name >> value)) continue;
     words >> unit;
-    return unit == "kB" ? value * kKiB : value;
+    values.emplace(name, unit == "kB" ? value * kKiB : value);
   }
-  return std::nullopt;
+  return values;
+}
+
+std::optional<uint64_t> value_of(const std::string& path, const std::string& key) {
+  const std::map<std::string, uint64_t> values = values_of(path);
+  const auto found = values.find(key);
+  return found == values.end() ? std::nullopt : std::optional(found->second);
 }
 
 // A file that holds one number; empty for "max", a missing file, or v1's "no limit" value.
@@ -74,27 +82,46 @@ std::vector<GroupHierarchy> group_hierarchies(const std::string& root) {
   return found;
 }
 
-// Memory of the group that reclaim cannot take back: not its page cache.
-uint64_t unreclaimable_bytes(const std::string& group, bool v2) {
-  const std::string stat = group + "/memory.stat";
-  if (v2) return value_of(stat, "anon").value_or(0) + value_of(stat, "kernel").value_or(0);
-  return value_of(stat, "total_rss").value_or(value_of(stat, "rss").value_or(0));
+uint64_t less(uint64_t bytes, uint64_t taken) noexcept {
+  return bytes - std::min(bytes, taken);
 }
 
+// Memory of the group that reclaim cannot take back: not its page cache, of which files in memory
+// (shmem, tmpfs) are a part that without swap has nowhere to go.
+uint64_t unreclaimable_bytes(const std::string& group, bool v2) {
+  const std::map<std::string, uint64_t> stat = values_of(group + "/memory.stat");
+  const auto bytes = [&stat](const char* key) {
+    const auto found = stat.find(key);
+    return found == stat.end() ? 0 : found->second;
+  };
+  if (!v2) {  // rss has the group's own, total_rss that of groups below it too
+    return stat.contains("total_rss") ? bytes("total_rss") + bytes("total_shmem")
+                                      : bytes("rss") + bytes("shmem");
+  }
+  return bytes("anon") + bytes("shmem") + less(bytes("kernel"), bytes("slab_reclaimable"));
+}
+
+std::optional<uint64_t> group_limit(const std::string& group, bool v2) {
+  if (!v2) return limit_of(group + "/memory.limit_in_bytes");
+  const std::optional<uint64_t> max = limit_of(group + "/memory.max");
+  const std::optional<uint64_t> high = limit_of(group + "/memory.high");
+  return max && high ? std::min(max, high) : max ? max : high;
+}
+
+// Keeps the group that has the least left: what others in a group above ours have used is gone,
+// though our own limit may be lower.
 void consider_group(const GroupHierarchy& hierarchy, SystemMemory& memory) {
   std::string path = hierarchy.path == "/" ? "" : hierarchy.path;
   for (;;) {  // our group and every group above it
     const std::string group = hierarchy.mount + path;
-    std::optional<uint64_t> limit =
-        limit_of(group + (hierarchy.v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-    if (hierarchy.v2) {
-      const std::optional<uint64_t> high = limit_of(group + "/memory.high");
-      if (high && (!limit || *high < *limit)) limit = high;
-    }
-    if (limit && (!memory.group_limit_bytes || *limit < *memory.group_limit_bytes)) {
-      memory.group_limit_bytes = limit;
-      memory.group_used_bytes = unreclaimable_bytes(group, hierarchy.v2);
-      memory.group_path = group;
+    if (const std::optional<uint64_t> limit = group_limit(group, hierarchy.v2)) {
+      const uint64_t used = unreclaimable_bytes(group, hierarchy.v2);
+      if (!memory.group_limit_bytes ||
+          less(*limit, used) < less(*memory.group_limit_bytes, memory.group_used_bytes)) {
+        memory.group_limit_bytes = limit;
+        memory.group_used_bytes = used;
+        memory.group_path = group;
+      }
     }
     if (path.empty()) return;
     const size_t slash = path.rfind('/');
@@ -103,12 +130,9 @@ void consider_group(const GroupHierarchy& hierarchy, SystemMemory& memory) {
 }
 
 uint64_t spare_bytes(const SystemMemory& system) noexcept {
-  uint64_t spare = system.available_bytes;
-  if (system.group_limit_bytes) {
-    const uint64_t limit = *system.group_limit_bytes;
-    spare = std::min(spare, limit - std::min(limit, system.group_used_bytes));
-  }
-  return spare;
+  const uint64_t spare = system.available_bytes;
+  if (!system.group_limit_bytes) return spare;
+  return std::min(spare, less(*system.group_limit_bytes, system.group_used_bytes));
 }
 
 // The total of the line "some avg10=... total=N"; empty without the file.
@@ -150,7 +174,7 @@ MemoryPressure memory_pressure(const std::string& root) {
   pressure.spare_bytes = spare_bytes(system);
   std::optional<uint64_t> stall;
   if (system.group_limit_bytes) {
-    const std::string& group = system.group_path;
+    const std::string& group = pressure.group_path = system.group_path;
     stall = stall_total(group + "/memory.pressure");
     const std::string events = group + "/memory.events";
     pressure.limit_events = value_of(events, "high").value_or(0) +

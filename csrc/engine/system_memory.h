@@ -15,10 +15,10 @@ ProcessMemory process_memory();
 
 struct SystemMemory {
   uint64_t available_bytes = 0;  // MemAvailable
-  std::optional<uint64_t>
-      group_limit_bytes;          // least limit of the control groups above us (v1 or v2)
+  // Of the control groups above us (v1 or v2) that limit memory, the one with the least left.
+  std::optional<uint64_t> group_limit_bytes;
   uint64_t group_used_bytes = 0;  // of that group, without reclaimable page cache
-  std::string group_path;         // the group that sets the limit
+  std::string group_path;
 };
 // `root` is "/" (tests pass a folder that imitates /proc and /sys).
 SystemMemory system_memory(const std::string& root = "/");
@@ -29,8 +29,9 @@ struct MemoryPressure {
   uint64_t stall_us = 0;      // time that some task has waited for memory (PSI); 0 without it
   uint64_t limit_events = 0;  // times the group ran into its limits
   uint64_t kill_events = 0;   // times the group was out of memory
+  std::string group_path;     // whose counters these are; empty: the machine's
 };
-// Of the group that sets the limit, where there is one, else of the machine.
+// Of the group with the least left, where one is limited, else of the machine.
 MemoryPressure memory_pressure(const std::string& root = "/");
 
 // What stays with the rest of the system: speed peaks before the last byte is taken.

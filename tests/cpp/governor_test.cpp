@@ -96,6 +96,19 @@ TEST("running into the limit counts when memory is short, being out of memory al
   CHECK_EQUAL(clocked.after(1, pressure), kPool - 2 * kStep);
 }
 
+TEST("counters of another group are not compared with those of the group before") {
+  Clocked clocked;
+  MemoryPressure pressure = with_spare(kReserve - 1);
+  pressure.group_path = "/inner";
+  clocked.after(1, pressure);
+  pressure.group_path = "/outer";
+  pressure.limit_events = 10;
+  pressure.kill_events = 10;
+  CHECK_EQUAL(clocked.after(2, pressure), kPool);
+  pressure.kill_events += 1;
+  CHECK_EQUAL(clocked.after(1, pressure), kPool - kStep);
+}
+
 TEST("a pool grows back in steps of quiet time, never beyond the plan") {
   Clocked clocked;
   clocked.after(3, with_spare(0));

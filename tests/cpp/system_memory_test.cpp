@@ -27,6 +27,58 @@ TEST("the tightest group above the process counts, version 2") {
   CHECK_EQUAL(memory.group_used_bytes, 100 * kMiB);
 }
 
+TEST("the group with the least left counts, not that with the least limit, version 2") {
+  const FakeRoot fake;
+  fake.write("proc/self/cgroup", "0::/outer/inner\n");
+  fake.write("sys/fs/cgroup/outer/memory.max", "1048576000\n");
+  fake.write("sys/fs/cgroup/outer/memory.stat", "anon 734003200\n");  // most of it our sibling's
+  fake.write("sys/fs/cgroup/outer/memory.events", "low 0\nhigh 0\nmax 3\noom 2\n");
+  fake.write("sys/fs/cgroup/outer/memory.pressure", "some avg10=0 avg60=0 avg300=0 total=9\n");
+  fake.write("sys/fs/cgroup/outer/inner/memory.max", "943718400\n");
+  fake.write("sys/fs/cgroup/outer/inner/memory.stat", "anon 1048576\n");
+  const SystemMemory memory = system_memory(fake.root());
+  CHECK_EQUAL(memory.group_limit_bytes.value_or(0), 1000 * kMiB);
+  CHECK_EQUAL(memory.group_used_bytes, 700 * kMiB);
+  CHECK(memory.group_path.ends_with("sys/fs/cgroup/outer"));
+  ProcessMemory process;
+  CHECK(automatic_budget(memory, process) < 300 * kMiB);
+  const MemoryPressure pressure = memory_pressure(fake.root());
+  CHECK_EQUAL(pressure.spare_bytes, 300 * kMiB);
+  CHECK_EQUAL(pressure.limit_events, 3u);
+  CHECK_EQUAL(pressure.kill_events, 2u);
+  CHECK_EQUAL(pressure.stall_us, 9u);
+}
+
+TEST("the group with the least left counts, not that with the least limit, version 1") {
+  const FakeRoot fake;
+  fake.write("proc/self/cgroup", "3:memory:/outer/inner\n");
+  fake.write("sys/fs/cgroup/memory/outer/memory.limit_in_bytes", "1048576000\n");
+  fake.write("sys/fs/cgroup/memory/outer/memory.stat", "rss 0\ntotal_rss 734003200\n");
+  fake.write("sys/fs/cgroup/memory/outer/memory.failcnt", "5\n");
+  fake.write("sys/fs/cgroup/memory/outer/inner/memory.limit_in_bytes", "943718400\n");
+  fake.write("sys/fs/cgroup/memory/outer/inner/memory.stat", "rss 1048576\ntotal_rss 1048576\n");
+  CHECK_EQUAL(memory_pressure(fake.root()).spare_bytes, 300 * kMiB);
+  CHECK_EQUAL(memory_pressure(fake.root()).limit_events, 5u);
+  fake.write("sys/fs/cgroup/memory/outer/inner/memory.stat", "rss 0\ntotal_rss 838860800\n");
+  CHECK_EQUAL(memory_pressure(fake.root()).spare_bytes, 100 * kMiB);
+}
+
+TEST("files in memory are used memory, reclaimable slabs are not") {
+  const FakeRoot fake;
+  fake.write("proc/self/cgroup", "0::/box\n");
+  fake.write("sys/fs/cgroup/box/memory.max", "1073741824\n");
+  fake.write("sys/fs/cgroup/box/memory.stat",
+             "anon 104857600\nfile 524288000\nkernel 10485760\nshmem 209715200\n"
+             "slab_reclaimable 8388608\n");
+  CHECK_EQUAL(system_memory(fake.root()).group_used_bytes, 302 * kMiB);
+  fake.write("proc/self/cgroup", "3:memory:/box\n");
+  fake.write("sys/fs/cgroup/memory/box/memory.limit_in_bytes", "536870912\n");
+  fake.write("sys/fs/cgroup/memory/box/memory.stat",
+             "cache 1\nrss 1\nshmem 1\ntotal_rss 104857600\ntotal_shmem 209715200\n");
+  fake.write("sys/fs/cgroup/box/memory.max", "max\n");
+  CHECK_EQUAL(system_memory(fake.root()).group_used_bytes, 300 * kMiB);
+}
+
 TEST("a memory.high below memory.max is the limit") {
   const FakeRoot fake;
   fake.write("proc/self/cgroup", "0::/box\n");
