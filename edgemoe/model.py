@@ -73,6 +73,7 @@ class _Sequence:
         """Lets the encoder read `source`, unless that is what it has read."""
         if source == self._source:
             return
+        self._session.rewind(0)  # a signal handler is refused before anything changes
         self._tokens.clear()
         self._source = []
         self._session.encode(np.asarray(source, dtype=np.int32))
@@ -107,8 +108,8 @@ class _Sequence:
         self._tokens += tokens
 
     def clear(self) -> None:
-        self.owner = None
         self._session.rewind(0)
+        self.owner = None
         self._tokens.clear()
 
     def last_logits(self) -> npt.NDArray[np.float32]:
@@ -330,13 +331,18 @@ class Model:
 
             model.set_memory("3GiB")
 
-        Raises MemoryBudgetError with the plan when the bound is below that, and nothing changes.
+        Raises MemoryBudgetError with the plan when the bound is below that, and ArgumentError in a
+        signal handler that interrupts a step of this model; then nothing changes.
         """
         self._plan = self._open_engine().set_memory(parse_memory(memory))
         return dict(self._plan)
 
     def stats(self) -> Stats:
-        """Counters since loading and the memory of the process."""
+        """Counters since loading and the memory of the process.
+
+        Any thread may ask at any time, a signal handler too; a computation in another thread lets
+        it in after its step.
+        """
         return Stats.from_core(self._open_engine().stats(), self._plan)
 
     def record(self, listener: StepListener) -> None:

@@ -197,14 +197,15 @@ void Engine::Impl::keep_learned() noexcept {
   }
 }
 
-std::unique_lock<std::mutex> Engine::Impl::lock() {
+std::unique_lock<OwnedMutex> Engine::Impl::lock() {
+  mutex.refuse_owner();
   ++num_waiting;
   std::unique_lock taken(mutex);
   --num_waiting;
   return taken;
 }
 
-std::unique_lock<std::mutex> Engine::Impl::lock_for_step() {
+std::unique_lock<OwnedMutex> Engine::Impl::lock_for_step() {
   stop_warm_up = true;
   return lock();
 }
@@ -404,7 +405,11 @@ void Engine::start_routing_at(uint64_t step) {
 }
 
 EngineStats Engine::stats() const {
-  const auto lock = impl_->lock();
+  const ProcessMemory memory = process_memory();  // takes longer than all that needs the lock
+  const Impl::LetIn let_in(*impl_);
+  // A signal handler of the thread that runs a step: nothing changes until it returns.
+  std::unique_lock<OwnedMutex> lock;
+  if (!impl_->mutex.is_mine()) lock = impl_->lock();
   EngineStats stats;
   if (impl_->store) {
     stats.experts = impl_->store->stats();
@@ -424,7 +429,6 @@ EngineStats Engine::stats() const {
   stats.steps = impl_->steps;
   stats.tokens = impl_->tokens;
   stats.step_ns = impl_->step_ns;
-  const ProcessMemory memory = process_memory();
   stats.resident_bytes = memory.resident_bytes;
   stats.peak_resident_bytes = memory.peak_resident_bytes;
   return stats;

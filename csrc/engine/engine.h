@@ -1,5 +1,7 @@
 // A loaded model. Owns the threads, the files, the expert store and the dense weights.
-// One step at a time: calls from several threads are serialised.
+// One step at a time: calls from several threads are serialised. A call by the thread that
+// computes, which only a signal handler in should_stop can make, is refused with kArgument; stats
+// and memory_plan answer it.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +14,7 @@
 #include <vector>
 
 #include "engine/model_file.h"
+#include "engine/owned_mutex.h"
 #include "experts/event_trace.h"
 #include "experts/expert_store.h"
 #include "model/cache_routing.h"
@@ -76,6 +79,7 @@ class Engine {
   // returns, which is at the next step boundary. Returns the new plan; its least_bytes is what this
   // engine can be changed to. Errors: kBudget with the plan when the budget is below that.
   MemoryPlan set_memory(EngineOptions::Memory memory, uint64_t bytes);
+  // From any thread; waits for the end of the running step at most.
   EngineStats stats() const;
   // The events since the last call, for an engine loaded with EngineOptions::trace. There is room
   // for those of one step (of memory_plan().batch rows): take them after each, or the rest is
@@ -161,16 +165,17 @@ class Session {
 
  private:
   // Rows [0, position_) once more: the state of recurrent layers is that of other tokens.
-  void replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop);
-  void run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> tokens, uint32_t position,
+  void replay(std::unique_lock<OwnedMutex>& lock, const ShouldStop& should_stop);
+  void run(std::unique_lock<OwnedMutex>& lock, std::span<const int32_t> tokens, uint32_t position,
            Phase phase, const ShouldStop& should_stop);
 
   Engine& engine_;
   std::vector<int32_t> tokens_;  // of the sequence, where a state cannot be taken back
   bool state_is_current_ = true;
+  bool is_replay_ = false;  // rows that were counted before
   uint32_t position_ = 0;
   uint32_t num_rows_ = 0;
-  std::mutex mutex_;  // one evaluate of this sequence at a time, however many steps it has
+  OwnedMutex mutex_;  // one evaluate of this sequence at a time, however many steps it has
 };
 
 }  // namespace edgemoe

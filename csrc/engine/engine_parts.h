@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "engine/governor.h"
+#include "engine/owned_mutex.h"
 #include "model/forward.h"
 
 namespace edgemoe {
@@ -22,14 +23,29 @@ struct Engine::Impl {
   void keep_learned() noexcept;
 
   // The mutex. Reading in the background makes way.
-  std::unique_lock<std::mutex> lock();
+  std::unique_lock<OwnedMutex> lock();
   // The right to run a step. Reading in the background ends for good when the first one is taken.
-  std::unique_lock<std::mutex> lock_for_step();
+  std::unique_lock<OwnedMutex> lock_for_step();
   void start_warm_up();
   void read_hottest() noexcept;
-  // Between two steps: lets waiting changes of the memory happen, and the governor look at the
-  // system. Requires: `lock` holds the mutex.
-  void begin_step(std::unique_lock<std::mutex>& lock);
+  // Between two steps: lets in who asked to be let in, and the governor look at the system.
+  // Requires: `lock` holds the mutex.
+  void begin_step(std::unique_lock<OwnedMutex>& lock);
+
+  // For a call that takes the mutex: a prompt of many steps lets it in before its next step. Made
+  // before the lock and destroyed after it.
+  class LetIn {
+   public:
+    explicit LetIn(Impl& engine) : engine_(engine) { ++engine_.calls_begun; }
+    ~LetIn() {
+      ++engine_.calls_done;
+      engine_.calls_done.notify_all();
+    }
+    LetIn(const LetIn&) = delete;
+
+   private:
+    Impl& engine_;
+  };
 
   ModelFile const& file;  // borrowed: outlives the engine
   EngineOptions options;
@@ -57,9 +73,10 @@ struct Engine::Impl {
   Model model;
 
   std::vector<StepRow> rows;  // of the running step
-  std::mutex mutex;           // one step at a time
+  OwnedMutex mutex;           // one step at a time
   mutable std::mutex plan_mutex;
-  std::atomic<uint32_t> waiting_changes{0};  // of the memory
+  std::atomic<uint32_t> calls_begun{0};  // see LetIn; they wrap around
+  std::atomic<uint32_t> calls_done{0};
   uint64_t governor_read_ns = 0;
   std::atomic<bool> session_open{false};
   std::atomic<bool> stop_warm_up{false};

@@ -23,26 +23,16 @@ bool is_governed(const EngineOptions& options) noexcept {
   return options.memory == EngineOptions::Memory::kAuto;
 }
 
-// Counts a waiting change, so that running steps make way for it.
-class WaitingChange {
- public:
-  explicit WaitingChange(std::atomic<uint32_t>& count) : count_(count) { ++count_; }
-  ~WaitingChange() {
-    --count_;
-    count_.notify_all();
-  }
-  WaitingChange(const WaitingChange&) = delete;
-
- private:
-  std::atomic<uint32_t>& count_;
-};
-
 }  // namespace
 
-void Engine::Impl::begin_step(std::unique_lock<std::mutex>& lock) {
-  if (waiting_changes.load() > 0) {
+void Engine::Impl::begin_step(std::unique_lock<OwnedMutex>& lock) {
+  // As many as wait now: those that come later wait for a step, or nothing would ever be computed
+  // while somebody asks all the time.
+  const uint32_t begun = calls_begun;
+  const auto are_left = [begun](uint32_t done) { return static_cast<int32_t>(begun - done) > 0; };
+  if (are_left(calls_done)) {
     lock.unlock();
-    for (uint32_t count; (count = waiting_changes.load()) > 0;) waiting_changes.wait(count);
+    for (uint32_t done = calls_done; are_left(done); done = calls_done) calls_done.wait(done);
     lock.lock();
   }
   if (!store || !is_governed(options)) return;
@@ -57,7 +47,7 @@ void Engine::Impl::begin_step(std::unique_lock<std::mutex>& lock) {
 
 MemoryPlan Engine::set_memory(EngineOptions::Memory memory, uint64_t bytes) {
   Impl& engine = *impl_;
-  const WaitingChange waiting(engine.waiting_changes);
+  const Impl::LetIn let_in(engine);
   const auto lock = engine.lock_for_step();
   EngineOptions options = engine.options;
   options.memory = memory;

@@ -62,7 +62,6 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   num_rows_ = 0;
   const bool keeps_tokens = has_state(engine.file.spec());
   if (keeps_tokens && !state_is_current_) replay(lock, should_stop);
-  const auto start = std::chrono::steady_clock::now();
   state_is_current_ = false;
   const Phase usual = tokens.size() > 1 ? Phase::kPrefill : Phase::kDecode;
   run(lock, tokens, position_, phase.value_or(usual), should_stop);
@@ -70,15 +69,14 @@ void Session::evaluate(std::span<const int32_t> tokens, const ShouldStop& should
   if (keeps_tokens) tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   position_ += static_cast<uint32_t>(tokens.size());
   num_rows_ = static_cast<uint32_t>(engine.rows.size());
-  engine.tokens += tokens.size();
-  engine.step_ns += ns_since(start);
 }
 
-void Session::run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> tokens,
+void Session::run(std::unique_lock<OwnedMutex>& lock, std::span<const int32_t> tokens,
                   uint32_t position, Phase phase, const ShouldStop& should_stop) {
   Engine::Impl& engine = *engine_.impl_;
   std::vector<StepRow>& rows = engine.rows;
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
+    const auto start = std::chrono::steady_clock::now();
     engine.begin_step(lock);
     rows.clear();
     const size_t count = std::min<size_t>(tokens.size() - first, engine.plan.batch);
@@ -86,6 +84,9 @@ void Session::run(std::unique_lock<std::mutex>& lock, std::span<const int32_t> t
       rows.push_back({tokens[first + i], position++, &engine.cache});
     forward(engine.model, rows, phase, should_stop);
     ++engine.steps;
+    if (is_replay_) continue;
+    engine.tokens += count;
+    engine.step_ns += ns_since(start);
   }
 }
 
@@ -97,18 +98,21 @@ void Session::catch_up(const ShouldStop& should_stop) {
   replay(lock, should_stop);
 }
 
-void Session::replay(std::unique_lock<std::mutex>& lock, const ShouldStop& should_stop) {
+void Session::replay(std::unique_lock<OwnedMutex>& lock, const ShouldStop& should_stop) {
   Model& model = engine_.impl_->model;
   // They have these rows already.
   EventTrace* const trace = std::exchange(model.trace, nullptr);
   RouterRecall* const recall = std::exchange(model.recall, nullptr);
+  is_replay_ = true;
   try {
     run(lock, {tokens_.data(), position_}, 0, Phase::kPrefill, should_stop);
   } catch (...) {
+    is_replay_ = false;
     model.trace = trace;
     model.recall = recall;
     throw;
   }
+  is_replay_ = false;
   model.trace = trace;
   model.recall = recall;
   state_is_current_ = true;
@@ -165,11 +169,11 @@ void Session::evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
   const size_t per_step = std::max<size_t>(1, std::min<size_t>(batch, context) / window);
   for (uint32_t i = 0; i < per_step; ++i) caches.push_back(engine.cache.part(i * window, window));
   auto lock = engine.lock_for_step();
-  const auto start = std::chrono::steady_clock::now();
   position_ = 0;
   num_rows_ = 0;
   std::vector<StepRow>& rows = engine.rows;
   for (size_t first = 0; first < tokens.size(); first += rows.size()) {
+    const auto start = std::chrono::steady_clock::now();
     engine.begin_step(lock);
     rows.clear();
     // Whole windows, or a piece of one that is longer than the batch.
@@ -183,9 +187,9 @@ void Session::evaluate_windows(std::span<const int32_t> tokens, uint32_t window,
     }
     forward(engine.model, rows, Phase::kPrefill, should_stop);
     ++engine.steps;
+    engine.tokens += count;
+    engine.step_ns += ns_since(start);
   }
-  engine.tokens += tokens.size();
-  engine.step_ns += ns_since(start);
 }
 
 uint32_t Session::num_rows() const noexcept {
@@ -209,6 +213,7 @@ uint32_t Session::position() const noexcept {
 }
 
 void Session::rewind(uint32_t position) {
+  mutex_.refuse_owner();
   if (position > position_) {
     throw Error(ErrorCode::kArgument, "cannot rewind to " + std::to_string(position) +
                                           ": the sequence has " + std::to_string(position_) +

@@ -1,0 +1,83 @@
+"""What may be asked while a model computes: by signal handlers, and by other threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+
+from edgemoe import _core
+from edgemoe.options import LoadOptions
+
+# Computes until the handler has interrupted a step; between two steps it may change the memory.
+HANDLER = """
+import signal, sys
+import numpy as np
+from edgemoe import ArgumentError, Model
+
+TOKENS = [1, *range(300, 310)]
+refused = []
+
+def handle(*_):
+    stats = model.stats()
+    try:
+        model.set_memory("1GiB")
+    except REFUSAL as error:
+        refused.append((str(error), stats.steps))
+
+with Model.load(sys.argv[1], memory="1GiB", context=256, batch=4) as model:
+    expected = model.logits(TOKENS, one_by_one=True)
+    signal.signal(signal.SIGALRM, handle)
+    for attempt in range(1000):
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.002)
+        found = model.logits(TOKENS, one_by_one=True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert np.array_equal(found, expected)
+        if refused:
+            break
+    print(*refused[0])
+"""
+
+
+def run_handler(demo: str, refusal: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", HANDLER.replace("REFUSAL", refusal), demo],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_a_signal_handler_reads_statistics_and_is_refused_a_change(demo: str) -> None:
+    result = run_handler(demo, "ArgumentError")
+    assert "signal handler" in result.stdout, result.stderr
+    assert "call it from another thread" in result.stdout.lower()
+
+
+def test_a_refusal_that_a_handler_lets_through_ends_the_computation(demo: str) -> None:
+    result = run_handler(demo, "KeyError")
+    assert "ArgumentError: a signal handler called this" in result.stderr
+
+
+def test_statistics_wait_for_a_step_not_for_the_prompt(demo: str) -> None:
+    tokens = np.asarray([1, *range(300, 340)], dtype=np.int32)
+    engine = _core.Engine(_core.ModelFile(demo), LoadOptions(context=64, batch=1).as_core())
+    seen: set[int] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.add(engine.stats()["tokens"])
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        _core.Session(engine).evaluate(tokens)
+    finally:
+        done.set()
+        watcher.join()
+    assert engine.stats()["tokens"] == len(tokens)
+    assert len(seen - {0, len(tokens)}) > 1
