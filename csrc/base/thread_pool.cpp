@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/start_threads.h"
 
 namespace edgemoe {
 namespace {
@@ -68,20 +69,26 @@ struct ThreadPool::Shared {
     generation.fetch_add(1, std::memory_order_release);
     generation.notify_all();
   }
+
+  void end() {
+    stop = true;
+    publish();
+    for (std::thread& worker : workers) worker.join();
+  }
 };
 
 ThreadPool::ThreadPool(size_t num_threads)
     : num_threads_(num_threads), shared_(std::make_unique<Shared>()) {
   EM_CHECK(num_threads >= 1);
-  for (size_t worker = 1; worker < num_threads; ++worker) {
-    shared_->workers.emplace_back([shared = shared_.get(), worker] { shared->work(worker); });
-  }
+  const int error = start_threads(shared_->workers, num_threads - 1,
+                                  [shared = shared_.get()](size_t i) { shared->work(i + 1); });
+  if (error == 0) return;
+  shared_->end();
+  throw Error(ErrorCode::kArgument, describe_refused_thread(error));
 }
 
 ThreadPool::~ThreadPool() {
-  shared_->stop = true;
-  shared_->publish();
-  for (std::thread& worker : shared_->workers) worker.join();
+  shared_->end();
 }
 
 void ThreadPool::set_between_items(std::function<void()> between) {

@@ -13,7 +13,7 @@ namespace edgemoe {
 
 class ThreadPool {
  public:
-  // Requires: num_threads >= 1.
+  // Requires: num_threads >= 1. Errors: kArgument when the system refuses so many threads.
   explicit ThreadPool(size_t num_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;

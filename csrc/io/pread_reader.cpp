@@ -8,6 +8,9 @@
 #include <mutex>
 #include <thread>
 
+#include "base/error.h"
+#include "base/start_threads.h"
+
 namespace edgemoe {
 namespace {
 
@@ -55,7 +58,9 @@ class PreadReader final : public AsyncReader {
   PreadReader(std::string_view name, size_t depth, size_t num_threads)
       : name_(name), depth_(depth), waiting_(depth), finished_(depth) {
     const SignalsBlocked blocked;
-    for (size_t i = 0; i < num_threads; ++i) threads_.emplace_back([this] { serve(); });
+    const int error = start_threads(threads_, num_threads, [this](size_t) { serve(); });
+    // With fewer it is slower.
+    if (threads_.empty()) throw Error(ErrorCode::kArgument, describe_refused_thread(error));
   }
 
   ~PreadReader() override {

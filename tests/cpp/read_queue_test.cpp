@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/aligned_buffer.h"
+#include "few_threads.h"
 #include "io/simulated_reader.h"
 #include "temporary_file.h"
 #include "test.h"
@@ -75,6 +76,14 @@ TEST("every backend brings every range whole, more of them than its depth") {
       CHECK_EQUAL(error, 0);
     }
   }
+}
+
+TEST("pread works with the threads that the system allows") {
+  const TemporaryFile temporary(100'000);
+  const File file(temporary.path(), FileAccess::kDirect);
+  const test::FewThreads limited;
+  const std::vector<Wanted> ranges = {{0, 100}, {20'000, 100}, {50'000, 100}, {70'000, 9}};
+  for (const auto& [tag, error] : read_all(file, temporary, "pread", ranges)) CHECK_EQUAL(error, 0);
 }
 
 TEST("one EIO is forgiven, a lasting one is reported for its range") {

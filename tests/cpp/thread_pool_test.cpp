@@ -1,9 +1,11 @@
 #include "base/thread_pool.h"
 
 #include <atomic>
+#include <string>
 #include <thread>
 #include <vector>
 
+#include "few_threads.h"
 #include "test.h"
 
 namespace edgemoe {
@@ -40,6 +42,18 @@ TEST("results of a call are visible after it, many times over") {
     for (const uint64_t value : squares) total += value;
     REQUIRE(total == round * (64 * 63 / 2));
   }
+}
+
+TEST("threads that the system refuses are an error that says what to do") {
+  std::string message;
+  {
+    const test::FewThreads limited;
+    message = ERROR_MESSAGE(ErrorCode::kArgument, ThreadPool(4));
+    ThreadPool(2).parallel_for(2, [](size_t, size_t) {});
+  }
+  CHECK(message.find("--threads") != std::string::npos);
+  CHECK(message.find("ulimit -u, pids.max") != std::string::npos);
+  CHECK_EQUAL(ThreadPool(4).num_threads(), 4u);
 }
 
 TEST("the calling thread looks up between its items") {
