@@ -17,7 +17,7 @@ class LayerCounts:
 
 @dataclass(frozen=True)
 class PhaseStats:
-    """What storage did during prefill or decode. Bytes and seconds."""
+    """What storage did during prefill, decode or loading. Bytes and seconds."""
 
     expert_demands: int
     expert_hits: int
@@ -61,6 +61,9 @@ class LossyLowCopy:
 class Stats:
     """Counters since loading, and the memory of the process now. Bytes and seconds.
 
+    What was read before any token needed it (`loading`: all experts in mode resident, else those
+    that earlier runs used most, partly while tokens are evaluated) is apart: experts, evictions,
+    bytes_read and times are sums of `prefill` and `decode`. reads counts all.
     read_ahead_bytes were read before their layer asked; useful_bytes of them were asked for while
     they were there, wasted_bytes were evicted before that. memory["expert_pool_bytes"] is what the
     expert pool may hold now: while others need memory the governor shrinks it (pool_shrinks times
@@ -89,6 +92,7 @@ class Stats:
     pool_grows: int
     prefill: PhaseStats
     decode: PhaseStats
+    loading: PhaseStats
     layers: tuple[LayerCounts, ...]
     lossy_routing: LossyRouting | None
     lossy_low_copy: LossyLowCopy | None
@@ -104,7 +108,8 @@ class Stats:
         counters = {
             name: stats[name]
             for name in cls.__dataclass_fields__
-            if name not in ("prefill", "decode", "layers", "memory") and "lossy" not in name
+            if name not in ("prefill", "decode", "loading", "layers", "memory")
+            and "lossy" not in name
         }
         memory = {
             "budget_bytes": plan["budget_bytes"],
@@ -123,6 +128,7 @@ class Stats:
             **counters,
             prefill=PhaseStats(**stats["prefill"]),
             decode=PhaseStats(**stats["decode"]),
+            loading=PhaseStats(**stats["loading"]),
             layers=layers,
             lossy_routing=None if lossy is None else LossyRouting(**lossy),
             lossy_low_copy=None if low is None else LossyLowCopy(**low),

@@ -166,6 +166,7 @@ py::dict dict_of(const EngineStats& stats) {
   dict["true_guesses"] = stats.read_ahead.true_guesses;
   dict["prefill"] = dict_of(stats.prefill);
   dict["decode"] = dict_of(stats.decode);
+  dict["loading"] = dict_of(stats.loading);
   dict["reads"] = stats.reads.reads;
   dict["read_retries"] = stats.reads.retries;
   dict["read_errors"] = stats.reads.errors;

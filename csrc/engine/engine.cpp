@@ -309,7 +309,7 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   const auto lock = impl_->lock_for_step();
   if (!impl_->store || impl_->plan.expert_pool_bytes < impl_->plan.all_experts_bytes) return;
   const ModelSpec& model = impl_->file.spec();
-  impl_->store->begin_step(Phase::kPrefill);
+  impl_->store->begin_step(Phase::kLoading);
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
     if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
@@ -415,6 +415,7 @@ EngineStats Engine::stats() const {
     stats.experts = impl_->store->stats();
     stats.prefill = impl_->store->stats(Phase::kPrefill);
     stats.decode = impl_->store->stats(Phase::kDecode);
+    stats.loading = impl_->store->stats(Phase::kLoading);
     stats.expert_pool_bytes = impl_->store->cache().pool_bytes();
     stats.reads = impl_->store->read_stats();
     stats.read_ahead = impl_->store->read_ahead_stats();

@@ -26,9 +26,10 @@
 namespace edgemoe {
 
 struct EngineStats {
-  ExpertStats experts;  // of both phases
+  ExpertStats experts;  // of prefill and decode
   ExpertStats prefill;
   ExpertStats decode;
+  ExpertStats loading;  // apart: no token needed it
   ReadAheadStats read_ahead;
   ReadStats reads;
   CacheRoutingStats cache_routing;  // nothing without EngineOptions::lossy_routing

@@ -126,6 +126,8 @@ std::optional<ExpertLoads::Ended> ExpertLoads::finish(const CompletedRead& read)
                     static_cast<uint32_t>(index % layout.numbers_per_layer())};
   const uint32_t number = static_cast<uint32_t>(read.tag % kTagsPerExpert);
   ExpertLoad& load = load_of(id);
+  ExpertStats& counts = load.hottest ? phases[static_cast<size_t>(Phase::kLoading)] : stats();
+  counts.bytes_read += read.bytes;
   if (read.error != 0 && load.error == 0) {
     load.error = read.error;
     load.failed_range = load.cut ? 0 : number;
@@ -180,11 +182,10 @@ void ExpertLoads::count_ahead(ExpertId id, uint64_t& bytes) noexcept {
 }
 
 void ExpertLoads::count_reads() noexcept {
-  const ReadStats& now = queue.stats();
-  stats().bytes_read += now.bytes - counted.bytes;
-  stats().busy_ns += now.busy_ns - counted.busy_ns;
+  const uint64_t busy_ns = queue.stats().busy_ns;
+  stats().busy_ns += busy_ns - counted_busy_ns;
   stats().evictions += cache.evictions() - counted_evictions;
-  counted = now;
+  counted_busy_ns = busy_ns;
   counted_evictions = cache.evictions();
 }
 

@@ -26,6 +26,7 @@ struct ExpertLoad {
   bool split = false;         // gate and up were handed out to the living request, down is to come
   bool wanted = false;        // by the living request; else it finishes into the cache
   bool ahead = false;         // nobody has asked for it yet
+  bool hottest = false;       // read because earlier runs used it, and nobody has asked for it yet
   bool regrouped = false;
   bool damaged = false;  // it arrived, and its checksum differs; error is EBADMSG
   int error = 0;
@@ -46,9 +47,9 @@ struct ExpertLoads {
   std::vector<ExpertLoad> loads;  // by layer, then number
   uint64_t in_flight = 0;         // bytes of slots that reads under way will fill
   uint64_t ahead_in_flight = 0;   // of those, of experts that nobody has asked for
-  Phase phase = Phase::kDecode;
+  Phase phase = Phase::kLoading;
   std::array<ExpertStats, kNumPhases> phases;
-  ReadStats counted;  // what the phases know of
+  uint64_t counted_busy_ns = 0;  // what the phases know of
   uint64_t counted_evictions = 0;
   ReadQueue queue;  // last: its destructor waits for reads into the pool
 
@@ -90,7 +91,7 @@ struct ExpertLoads {
 
   // An expert that was read ahead has found its use, or its end.
   void count_ahead(ExpertId id, uint64_t& bytes) noexcept;
-  // Gives what was read since the last call to the running phase.
+  // Gives the time of reads and the evictions since the last call to the running phase.
   void count_reads() noexcept;
   // What was read ahead and evicted before anyone asked.
   void count_evicted_ahead() noexcept;

@@ -90,17 +90,18 @@ struct ExpertStore::Impl : ExpertLoads {
     demanded.push_back(wanted.expert);
     asked_for.push_back(layout.expert_of(wanted.expert));
     ++stats().demands;
-    ++layer_stats[layer].demands;
+    if (phase != Phase::kLoading) ++layer_stats[layer].demands;
     if (cache.state(id) != ExpertCache::State::kAbsent) count_ahead(id, stats().useful_bytes);
     switch (cache.state(id)) {
       case ExpertCache::State::kResident:
         ++stats().hits;
-        ++layer_stats[layer].hits;
+        if (phase != Phase::kLoading) ++layer_stats[layer].hits;
         cache.pin(id);
         ready.push_back(position);
         return;
       case ExpertCache::State::kLoading:  // ahead, or left by a request that was dropped
         load_of(id).wanted = true;
+        load_of(id).hottest = false;
         ++loading;
         return;
       case ExpertCache::State::kAbsent:
@@ -112,8 +113,8 @@ struct ExpertStore::Impl : ExpertLoads {
   // Bytes of reads that may be under way. A batch computes for so long between two looks at the
   // device that a deep queue is needed to keep it busy.
   uint64_t most_in_flight() const noexcept {
-    return phase == Phase::kPrefill ? std::max(kBatchInFlightBytes, in_flight_limit)
-                                    : in_flight_limit;
+    return phase == Phase::kDecode ? in_flight_limit
+                                   : std::max(kBatchInFlightBytes, in_flight_limit);
   }
 
   // Starts loads while there is room for them and the device gains from more, those that are waited
@@ -156,6 +157,7 @@ struct ExpertStore::Impl : ExpertLoads {
       // Where this one finds no room, a smaller one may.
       if (!cache.has_room(slot_bytes(id)) || !start(id, false)) continue;
       load_of(id).ahead = false;  // nobody guessed it
+      load_of(id).hottest = true;
     }
   }
 

@@ -44,9 +44,10 @@ struct ExpertStoreOptions {
   uint64_t in_flight_bytes = 16u << 20;
 };
 
-// What the rows of a step are.
-enum class Phase : uint8_t { kPrefill, kDecode };
-inline constexpr size_t kNumPhases = 2;
+// What the rows of a step are. Loading has none: experts that are read before anyone asks, all of
+// them or those that earlier runs used most, which may still be under way during steps.
+enum class Phase : uint8_t { kPrefill, kDecode, kLoading };
+inline constexpr size_t kNumPhases = 3;
 
 struct ExpertStats {
   uint64_t demands = 0;  // experts asked for by layers
@@ -164,7 +165,7 @@ class ExpertStore {
   // during a request. Errors of reading are left to whoever asks for the expert.
   bool warm_up();
 
-  ExpertStats stats() const noexcept;  // of all phases
+  ExpertStats stats() const noexcept;  // of prefill and decode
   ExpertStats stats(Phase phase) const noexcept;
   const ReadAheadStats& read_ahead_stats() const noexcept;
   const ReadStats& read_stats() const noexcept;

@@ -41,6 +41,7 @@ struct RangeState {
   uint64_t end = 0;  // of the bytes that are needed, in the file
   uint32_t pieces_left = 0;
   int error = 0;
+  uint64_t bytes = 0;  // that were read
 };
 
 // What is left to read of one piece.
@@ -115,6 +116,7 @@ struct ReadQueue::State {
     ReadRequest& request = piece.request;
     ++stats.reads;
     stats.bytes += count;
+    ranges[piece.range].bytes += count;
     const uint64_t end = std::min(request.offset + request.bytes, ranges[piece.range].end);
     if (request.offset + count >= end) return finish_piece(index, 0);
     if (count == 0) return finish_piece(index, ENODATA);
@@ -149,7 +151,7 @@ struct ReadQueue::State {
       finished.clear();
       finished_first = 0;
     }
-    const CompletedRead completed{ranges[index].tag, ranges[index].error};
+    const CompletedRead completed{ranges[index].tag, ranges[index].error, ranges[index].bytes};
     ranges.give_back(index);
     --outstanding;
     return completed;
@@ -177,7 +179,7 @@ void ReadQueue::submit(const ReadRange& range) {
   const uint64_t window = window_bytes(range.offset, range.bytes, alignment);
   const uint32_t index = state.ranges.take();
   const auto num_pieces = static_cast<uint32_t>(ceil_div(window, kMaxReadBytes));
-  state.ranges[index] = {range.tag, range.offset + range.bytes, num_pieces, 0};
+  state.ranges[index] = {range.tag, range.offset + range.bytes, num_pieces, 0, 0};
   ++state.outstanding;
   if (num_pieces == 0) state.finished.push_back(index);
   for (uint64_t at = 0; at < window; at += kMaxReadBytes) {

@@ -33,7 +33,8 @@ inline uint64_t window_bytes(uint64_t offset, uint64_t bytes, uint64_t alignment
 
 struct CompletedRead {
   uint64_t tag = 0;
-  int error = 0;  // 0, or the errno that remained; ENODATA when the file ended early
+  int error = 0;       // 0, or the errno that remained; ENODATA when the file ended early
+  uint64_t bytes = 0;  // that were read for it, aligned windows included
 };
 
 struct ReadStats {

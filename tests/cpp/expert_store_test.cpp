@@ -291,6 +291,10 @@ TEST("what an earlier run used most is read without a request, as far as the poo
     store.learn(learned);
     while (store.warm_up()) {
     }
+    // No token needed them.
+    CHECK(store.stats(Phase::kLoading).bytes_read > 0);
+    CHECK_EQUAL(store.stats(Phase::kLoading).bytes_read, store.read_stats().bytes);
+    CHECK_EQUAL(store.stats().bytes_read, 0u);
     for (const ExpertId id : {ExpertId{0, 1}, ExpertId{0, 4}, ExpertId{2, 7}}) {
       CHECK(store.cache().state(id) == ExpertCache::State::kResident);
     }
