@@ -11,18 +11,26 @@ from typing import BinaryIO
 from edgemoe.errors import ReadError
 
 
+def is_written_directly(path: str) -> bool:
+    """There is a device or a pipe, whose place no file can take.
+
+    The path is asked as it is given: what /dev/stdout and /dev/fd/63 lead to may have no name.
+    """
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
 @contextmanager
 def output_file(path: str) -> Iterator[BinaryIO]:
     """A file to write; it takes the name `path` when the block ends, and vanishes if it raises.
 
     A device or a pipe is written directly. Raises ReadError when the system refuses.
     """
-    target = os.path.realpath(path)
     try:
-        if os.path.exists(target) and not os.path.isfile(target):
-            with open(target, "wb") as device:
+        if is_written_directly(path):
+            with open(path, "wb") as device:
                 yield device
             return
+        target = os.path.realpath(path)
         folder, name = os.path.split(target)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{name[:64]}.", delete=False) as file:
             try:
@@ -34,7 +42,8 @@ def output_file(path: str) -> Iterator[BinaryIO]:
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        if isinstance(error, ReadError):  # of whoever writes, not of this file
+        # Of whoever writes, not of this file; or whoever reads has seen enough.
+        if isinstance(error, ReadError | BrokenPipeError):
             raise
         raise ReadError(f"{path}: cannot be written: {error.strerror or error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -14,7 +15,7 @@ from edgemoe.cli.lossy import print_lossy
 from edgemoe.cli.parameters import Utf8Text, load_options, load_options_from, model_argument
 from edgemoe.model import Model
 from edgemoe.options import Sampling
-from edgemoe.output_file import output_file
+from edgemoe.output_file import is_written_directly, output_file
 from edgemoe.recording import TraceRecorder, route_header
 from edgemoe.traces import DECODE, PREFILL
 
@@ -33,10 +34,19 @@ def _check_outputs(values: dict[str, Any]) -> None:
     for name in ("model", "file", "out", "timeline"):
         if values[name] is None:
             continue
+        if is_written_directly(values[name]):
+            continue
         path = os.path.realpath(values[name])
-        if path in seen and os.path.isfile(path):
+        if path in seen:
             raise click.UsageError(f"{name} and {seen[path]} are the same file")
         seen[path] = name
+
+
+def _is_standard_output(path: str) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(sys.stdout.fileno()))
+    except (OSError, ValueError):
+        return False
 
 
 def _shares(recall: list[float | None]) -> str:
@@ -77,6 +87,9 @@ def trace(**values: Any) -> None:
     lossy = {name: values[name] for name in ("lossy_routing", "lossy_low_copy")}
     header = route_header(values["model"], lossy)
     options = replace(load_options_from(values), trace=True)
+    # A file that goes to standard output has it for itself.
+    aside = any(_is_standard_output(values[name]) for name in ("out", "timeline") if values[name])
+    report = sys.stderr if aside else sys.stdout
     with ExitStack() as stack:
         timeline = None
         if values["timeline"]:
@@ -92,7 +105,8 @@ def trace(**values: Any) -> None:
         recall = model.router_recall()
     print(
         f"{values['out']}: {recorder.tokens[PREFILL]} tokens of the prompt and "
-        f"{recorder.tokens[DECODE]} decoded, {recorder.num_rows} rows"
+        f"{recorder.tokens[DECODE]} decoded, {recorder.num_rows} rows",
+        file=report,
     )
     if recall[0] is not None:
-        print(f"experts that routers asked early named: {_shares(recall)}")
+        print(f"experts that routers asked early named: {_shares(recall)}", file=report)

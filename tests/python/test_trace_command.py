@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,6 +152,26 @@ def test_a_trace_that_fails_leaves_the_old_file(fails: Fails, demo: str, tmp_pat
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
+def test_a_trace_goes_through_pipes(demo: str, tmp_path: Path) -> None:
+    trace = f"'{sys.executable}' -m edgemoe trace '{demo}' --memory min -p x -n 3"
+    times = tmp_path / "times.csv"
+    for command in (
+        f"{trace} -o /dev/stdout --timeline {times} | cat > {tmp_path}/a.csv",
+        f"exec 3> >(cat > {tmp_path}/b.csv); {trace} -o /dev/fd/3 || exit 1; exec 3>&-; wait $!",
+    ):
+        result = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", command],
+            capture_output=True,
+            cwd=tempfile.gettempdir(),
+            timeout=300,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+    assert len(read_timeline(times).step) > 0
+    for name in ("a.csv", "b.csv"):
+        assert len(read_trace(tmp_path / name).step) > 0
+
+
 def test_bad_usage_of_trace(fails: Fails, demo: str, tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     assert "prompt" in fails(2, "trace", demo, "-o", out)
@@ -162,6 +185,9 @@ def test_bad_usage_of_trace(fails: Fails, demo: str, tmp_path: Path) -> None:
     copy.write_bytes(Path(demo).read_bytes())
     assert "same file" in fails(2, "trace", copy, "-p", "x", "-o", copy)
     assert copy.read_bytes() == Path(demo).read_bytes()
+    # Whether it is there already or not.
+    message = fails(2, "trace", demo, "-p", "x", "-o", out, "--timeline", out)
+    assert "timeline and out are the same file" in message
     assert not out.exists()
 
 
