@@ -54,6 +54,7 @@ MAX_LAYERS = 4096
 MAX_EXPERTS = 1 << 16
 _MAX_USED = 1024
 _MAX_FILE_BYTES = 256 << 20
+_MAX_SECONDS, _LEAST_SECONDS = 1e9, 1e-12
 # Steps until uniform routing begins again: enough for any cache to have forgotten the first.
 _UNIFORM_STEPS = 256
 
@@ -257,11 +258,16 @@ class _Table:
             self.fail_at(row, f"{name} is {values[row]:g}; a whole number up to {largest} is meant")
         return values.astype(np.int64)
 
-    def durations(self, name: str) -> Floats:
+    def seconds(self, name: str) -> Floats:
+        """A column of durations; what is less than any clock sees is 0."""
         values = self.numbers(name)
         if (values < 0).any():
             self.fail_at(int((values < 0).argmax()), f"{name} is negative")
-        return values
+        bad = values > _MAX_SECONDS
+        if bad.any():
+            row = int(bad.argmax())
+            self.fail_at(row, f"{name} is {values[row]:g}; at most {_MAX_SECONDS:g} s are meant")
+        return np.where(values < _LEAST_SECONDS, 0.0, values)
 
 
 @dataclass
@@ -393,7 +399,7 @@ def read_timeline(path: str | os.PathLike[str]) -> Timeline:
     """Reads a layer timeline. Errors as those of read_trace."""
     table = _Table(os.fspath(path), "layer timeline", TIMELINE_COLUMNS)
     columns: dict[str, Any] = {
-        name: table.counts(name) if name in _LARGEST else table.durations(name)
+        name: table.counts(name) if name in _LARGEST else table.seconds(name)
         for name in TIMELINE_COLUMNS
     }
     if (columns["tokens"] == 0).any():

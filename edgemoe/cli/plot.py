@@ -12,7 +12,7 @@ import numpy as np
 
 from edgemoe import _core
 from edgemoe.bitwidth.plan_file import Plan, load_plan
-from edgemoe.errors import ArgumentError
+from edgemoe.errors import ArgumentError, ModelFormatError
 from edgemoe.output_file import output_file
 from edgemoe.plots import (
     PlanPicture,
@@ -26,6 +26,7 @@ from edgemoe.plots import (
 from edgemoe.traces import read_timeline, read_trace
 
 _SUFFIXES = (".svg", ".png")
+_MOST_BITS, _MOST_DIVERGENCE, _LEAST = 64.0, 1e9, 1e-12
 
 
 @click.command()
@@ -49,7 +50,7 @@ def plot(**values: Any) -> None:
     if values["trace"].lower().endswith(".json"):
         if values["timeline"]:
             raise click.UsageError("a plan has no timeline; give one or the other")
-        _draw_plan(load_plan(values["trace"]), out, suffix, values["terminal"])
+        _draw_plan(values["trace"], out, suffix, values["terminal"])
         return
     trace = read_trace(values["trace"])
     timeline = read_timeline(values["timeline"]) if values["timeline"] else None
@@ -64,7 +65,27 @@ def plot(**values: Any) -> None:
         print(to_terminal(trace, timeline, width=width, encoding=encoding), end="")
 
 
-def _picture(plan: Plan) -> PlanPicture:
+def _number(path: str, place: str, value: Any, most: float) -> float:
+    """Of a plan's JSON; what is less than a plan can mean is 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= most:
+        raise ModelFormatError(f"{path}: {place} is no number up to {most:g}; it cannot be drawn")
+    return float(value) if value >= _LEAST else 0.0
+
+
+def _curve(path: str, points: Any) -> list[tuple[float, float]]:
+    place = "predicted.curve"
+    if not isinstance(points, list):
+        raise ModelFormatError(f"{path}: {place} is no list; it cannot be drawn")
+    curve = []
+    for index, point in enumerate(points):
+        if not isinstance(point, list) or len(point) < 2:
+            raise ModelFormatError(f"{path}: {place}[{index}] is no point; it cannot be drawn")
+        bits = _number(path, f"{place}[{index}][0]", point[0], _MOST_BITS)
+        curve.append((bits, _number(path, f"{place}[{index}][1]", point[1], _MOST_DIVERGENCE)))
+    return curve
+
+
+def _picture(path: str, plan: Plan) -> PlanPicture:
     layers = [index for index, layer in enumerate(plan.experts) if layer is not None]
     bits = np.array(
         [
@@ -75,18 +96,22 @@ def _picture(plan: Plan) -> PlanPicture:
         dtype=np.float64,
     )
     name = plan.model.name or plan.model.architecture
-    mean = float(plan.predicted.get("bits_per_weight", bits.mean() if bits.size else 0.0))
+    mean = plan.predicted.get("bits_per_weight", float(bits.mean()) if bits.size else 0.0)
+    mean = _number(path, "predicted.bits_per_weight", mean, _MOST_BITS)
+    measured = plan.measured.get("kl_mean")
+    if measured is not None:
+        measured = _number(path, "measured.kl_mean", measured, _MOST_DIVERGENCE)
     return PlanPicture(
         title=f"{name}: {mean:.3f} bits per expert weight, method {plan.method}",
         layers=layers,
         bits=bits,
-        curve=[(float(point[0]), float(point[1])) for point in plan.predicted.get("curve", [])],
-        chosen=(mean, plan.measured.get("kl_mean")),
+        curve=_curve(path, plan.predicted.get("curve", [])),
+        chosen=(mean, measured),
     )
 
 
-def _draw_plan(plan: Plan, out: str | None, suffix: str, terminal: bool) -> None:
-    picture = _picture(plan)
+def _draw_plan(path: str, out: str | None, suffix: str, terminal: bool) -> None:
+    picture = _picture(path, load_plan(path))
     if not picture.layers:
         raise ArgumentError("the plan has no experts to draw")
     if out is not None:

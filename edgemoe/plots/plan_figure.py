@@ -36,7 +36,7 @@ def plan_drawing(plan: PlanPicture) -> Drawing:
     drawing = Drawing(_WIDTH, 0, plan.title, "bits per weight of every expert, by layer")
     drawing.items.append(Text(_LEFT, 28, plan.title, size=15))
     bottom = _heat_map(drawing, plan, 70)
-    if len(plan.curve) > 1:
+    if sum(kl > 0 for _, kl in plan.curve) > 1:
         bottom = _curve(drawing, plan, bottom + 60)
     drawing.height = round(bottom + 30)
     return drawing

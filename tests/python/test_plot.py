@@ -183,6 +183,29 @@ def test_series_keep_their_means(trace: RouteTrace, timeline: Timeline) -> None:
             assert times.values[name] == pytest.approx(LAYERS * seconds)
 
 
+@pytest.mark.parametrize("seconds", ["1e308", "1.1e9"])
+def test_times_that_are_no_durations_are_refused(
+    fails: Fails, tmp_path: Path, seconds: str
+) -> None:
+    trace, times = write_trace(tmp_path / "t.csv"), tmp_path / "times.csv"
+    head = write_timeline(times).read_text().split("\n")[0]
+    times.write_text(f"{head}\n0,0,0,0,1,0,{seconds},{seconds},{seconds},0,0,0\n")
+    message = fails(1, "plot", trace, times, "-o", tmp_path / "out.svg")
+    assert f"{times}:2: compute_seconds is" in message
+
+
+@pytest.mark.parametrize("seconds", ["5e-324", "1e-200", "1e-12", "1e9"])
+def test_the_smallest_and_the_largest_times_are_drawn(
+    tmp_path: Path, trace: RouteTrace, seconds: str
+) -> None:
+    times = tmp_path / "times.csv"
+    head = write_timeline(times).read_text().split("\n")[0]
+    times.write_text(f"{head}\n0,0,0,0,2147483647,0,{seconds},{seconds},{seconds},0,0,0\n")
+    read = read_timeline(times)
+    assert to_svg(trace_drawing(trace, read))
+    assert to_terminal(trace, read)
+
+
 def test_errors_of_plot(fails: Fails, tmp_path: Path, demo: str) -> None:
     trace, times = write_trace(tmp_path / "t.csv"), write_timeline(tmp_path / "times.csv")
     out = tmp_path / "out.svg"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,34 @@ def test_what_is_no_plan_is_refused(fails: Fails, tmp_path: Path) -> None:
     assert "format" in fails(1, "plot", broken, "--terminal")
     plan = a_plan(tmp_path / "plan.json")
     assert "timeline" in fails(2, "plot", plan, plan, "--terminal")
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "place"),
+    [
+        ("predicted", {"curve": [[1e308, 0.1], [2.0, 0.2]]}, "predicted.curve[0][0]"),
+        ("predicted", {"curve": [[1.0, 1e308], [2.0, 0.2]]}, "predicted.curve[0][1]"),
+        ("predicted", {"curve": [[1.0, "x"]]}, "predicted.curve[0][1]"),
+        ("predicted", {"curve": [1.0, 2.0]}, "predicted.curve[0]"),
+        ("predicted", {"bits_per_weight": "many"}, "predicted.bits_per_weight"),
+        ("measured", {"kl_mean": 1e308}, "measured.kl_mean"),
+    ],
+)
+def test_numbers_that_cannot_be_drawn_are_named(
+    fails: Fails, tmp_path: Path, part: str, value: object, place: str
+) -> None:
+    plan = a_plan(tmp_path / "plan.json")
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), part: value}))
+    assert f"{plan}: {place} is no " in fails(1, "plot", plan, "-o", tmp_path / "p.svg")
+
+
+def test_divergences_of_nothing_have_no_curve(edgemoe: Run, tmp_path: Path) -> None:
+    plan = a_plan(tmp_path / "plan.json")
+    predicted = {"curve": [[2.0, 5e-324], [3.0, 0.0]]}
+    changes = {"predicted": predicted, "measured": {"kl_mean": -1e-9}}
+    plan.write_text(json.dumps({**json.loads(plan.read_text()), **changes}))
+    result = edgemoe("plot", plan, "-o", tmp_path / "p.svg")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("experts", [1, 16, 700])
