@@ -4,6 +4,7 @@
 
 #include "bindings/bindings.h"
 #include "bindings/conversions.h"
+#include "bindings/interruptible.h"
 #include "engine/machine_limits.h"
 #include "engine/system_memory.h"
 #include "io/device_probe.h"
@@ -55,7 +56,12 @@ double device_speed(const std::string& path, const std::string& io, uint64_t rea
   DeviceProbe probe;
   probe.read_bytes = read_bytes;
   probe.seconds = seconds;
-  return measure_device(file, reader, probe).bytes_per_second;
+  double speed = 0;
+  run_interruptibly([&](const auto& should_stop) {
+    probe.should_stop = should_stop;
+    speed = measure_device(file, reader, probe).bytes_per_second;
+  });
+  return speed;
 }
 
 // Bytes per second of memory and of reads of the model's experts, within the model's budget.
@@ -63,14 +69,13 @@ py::dict bandwidth(const ModelFile& file, const py::dict& options) {
   const EngineOptions engine_options = options_from(options);
   double memory = 0;
   double storage = 0;
-  {
-    const py::gil_scoped_release released;
+  run_interruptibly([&](const auto& should_stop) {
     const MemoryPlan plan = file.plan(engine_options);
     const uint64_t buffer_bytes = measurement_bytes(plan);
     ThreadPool pool(plan.num_threads);
     memory = measure_read_bandwidth(pool, buffer_bytes);
-    storage = measure_expert_reads(file, engine_options.reader, buffer_bytes);
-  }
+    storage = measure_expert_reads(file, engine_options.reader, buffer_bytes, should_stop);
+  });
   py::dict dict;
   dict["memory"] = memory;
   dict["storage"] = storage;
@@ -94,7 +99,7 @@ void bind_machine(py::module_& module) {
   module.def("memory", memory);
   module.def("file_access", file_access, py::arg("path"), py::arg("io"));
   module.def("device_speed", device_speed, py::arg("path"), py::arg("io"), py::arg("read_bytes"),
-             py::arg("seconds"), py::call_guard<py::gil_scoped_release>());
+             py::arg("seconds"));
   module.def("bandwidth", bandwidth, py::arg("file"), py::arg("options"));
   module.def("return_freed_memory", return_freed_memory);
 }

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "bindings/bindings.h"
+#include "bindings/interruptible.h"
 #include "experts/predictor_recall.h"
 #include "experts/replay.h"
 
@@ -52,19 +53,21 @@ class Trace {
 
   py::dict replay(const std::string& policy, uint32_t num_slots) const {
     const EvictionPolicy chosen = eviction_policy_from_name(policy);
-    return run([&] { return edgemoe::replay(trace_, chosen, checked(num_slots)); });
+    return run([&](const auto& should_stop) {
+      return edgemoe::replay(trace_, chosen, checked(num_slots), should_stop);
+    });
   }
 
   py::dict optimum(uint32_t num_slots) const {
-    return run([&] { return replay_optimum(trace_, checked(num_slots)); });
+    return run([&](const auto& should_stop) {
+      return replay_optimum(trace_, checked(num_slots), should_stop);
+    });
   }
 
   py::dict predictor_recall() const {
     PredictorRecall recall;
-    {
-      const py::gil_scoped_release released;
-      recall = edgemoe::predictor_recall(trace_);
-    }
+    run_interruptibly(
+        [&](const auto& should_stop) { recall = edgemoe::predictor_recall(trace_, should_stop); });
     py::dict dict;
     dict["wanted"] = recall.wanted;
     dict["popular"] = recall.popular;
@@ -79,10 +82,7 @@ class Trace {
   template <class Replay>
   static py::dict run(const Replay& replay) {
     ReplayResult result;
-    {
-      const py::gil_scoped_release released;
-      result = replay();
-    }
+    run_interruptibly([&](const auto& should_stop) { result = replay(should_stop); });
     return dict_of(result);
   }
 

@@ -20,6 +20,10 @@
 namespace edgemoe {
 namespace {
 
+void stop_if_asked(const std::function<bool()>& should_stop) {
+  if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
+}
+
 std::vector<File> open_files(const GgufFile& gguf, const ReaderOptions& reader) {
   std::vector<File> files;
   for (const std::string& path : gguf.paths()) {
@@ -55,7 +59,8 @@ ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const Fil
 }
 
 std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const File> files,
-                                        const EngineOptions& options, const MemoryPlan& plan) {
+                                        const EngineOptions& options, const MemoryPlan& plan,
+                                        const std::function<bool()>& should_stop) {
   if (!file.spec().is_moe()) return nullptr;
   uint64_t alignment = 1;
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
@@ -82,7 +87,7 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
   } else if (options.in_flight_bytes != 0) {
     store.in_flight_bytes = options.in_flight_bytes;
   } else if (streams && pool_bytes >= kWorthMeasuring && store.preload != PreloadPolicy::kNone) {
-    store.in_flight_bytes = device_in_flight_bytes(file, files, options);
+    store.in_flight_bytes = device_in_flight_bytes(file, files, options, should_stop);
   }
   store.pool_bytes = std::max(align_down(pool_bytes, std::max<uint64_t>(alignment, 64)),
                               ExpertStore::min_pool_bytes(layout));
@@ -115,7 +120,7 @@ const TensorInfo& embedding_of(const ModelFile& file) {
 }  // namespace
 
 Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_options,
-                   const MemoryPlan& memory)
+                   const MemoryPlan& memory, const std::function<bool()>& should_stop)
     : file(model_file),
       options(engine_options),
       plan(memory),
@@ -123,7 +128,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
       pool(memory.num_threads),
       files(open_files(model_file.gguf(), options.reader)),
       compute(pool, kernels::select_table()),
-      weights(model_file.spec(), model_file.tensors(), files, pool),
+      weights(model_file.spec(), model_file.tensors(), files, pool, should_stop),
       embedding(model_file.tensors()[TensorRole::kTokenEmbedding],
                 files[embedding_of(model_file).shard], memory.num_threads),
       rope(model_file.spec(), weights.rope_factors(uses_long_factors(model_file.spec(), options)),
@@ -131,7 +136,7 @@ Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_opti
       position_bias(model_file.spec(), weights, memory.context),
       work(model_file.spec(), memory.batch, memory.num_threads),
       regrouper(pool, longest_row(model_file)),
-      store(make_store(model_file, files, options, memory)),
+      store(make_store(model_file, files, options, memory, should_stop)),
       cache(model_file.spec(), memory.context, options.kv_type),
       model{model_file.spec(),
             weights,
@@ -290,7 +295,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
     throw Error(ErrorCode::kBudget, describe_shortage(plan));
   }
   if (options.verify) verify_dense(file, should_stop);
-  auto impl = std::make_unique<Impl>(file, options, plan);
+  auto impl = std::make_unique<Impl>(file, options, plan, should_stop);
   const bool learns = impl->store && !impl->options.cache_folder.empty();
   if (learns) impl->take_up_learned();
   std::unique_ptr<Engine> engine(new Engine(std::move(impl)));
@@ -311,10 +316,10 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
   const ModelSpec& model = impl_->file.spec();
   impl_->store->begin_step(Phase::kLoading);
   for (uint32_t layer = 0; layer < model.num_layers; ++layer) {
-    if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
     edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, 0,
-                           model.router.num_experts, [](const ReadyExpert&) {});
+                           model.router.num_experts,
+                           [&](const ReadyExpert&) { stop_if_asked(should_stop); });
   }
 }
 
@@ -332,9 +337,7 @@ void Engine::visit_experts(uint32_t layer, uint32_t first, uint32_t count,
   impl_->store->begin_step(Phase::kPrefill);
   edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, first,
                          count, [&](const ReadyExpert& expert) {
-                           if (should_stop && should_stop()) {
-                             throw Error(ErrorCode::kCancelled, "stopped by the caller");
-                           }
+                           stop_if_asked(should_stop);
                            visit(impl_->pool, expert);
                          });
 }

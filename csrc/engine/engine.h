@@ -56,14 +56,15 @@ class Engine {
  public:
   // Loads the dense weights and sets the store up. Errors: those of ModelFile; kBudget with the
   // whole plan in the message when the budget is below the least; kArgument for options that do not
-  // go together; kIo; kFormat for what EngineOptions::verify finds. Mode::kResident reads all
-  // experts here: it asks should_stop as load_all_experts does.
+  // go together; kIo; kFormat for what EngineOptions::verify finds; kCancelled: should_stop is
+  // asked every few MiB and while the device is measured.
   static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options,
                                       const std::function<bool()>& should_stop = {});
   ~Engine();
 
   // Reads all experts if the plan has memory for all of them, else does nothing: without it an
-  // expert is read when it is first used. Asks should_stop once per layer. Errors: kIo, kCancelled.
+  // expert is read when it is first used. Asks should_stop once per expert. Errors: kIo,
+  // kCancelled.
   void load_all_experts(const std::function<bool()>& should_stop);
 
   // Shows experts [first, first + count) of a layer to `visit`, in the in-memory layout, in the

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -16,7 +17,9 @@
 namespace edgemoe {
 
 struct Engine::Impl {
-  Impl(const ModelFile& file, const EngineOptions& options, const MemoryPlan& memory);
+  // Asks should_stop while it reads and measures. Errors: those of Engine::load.
+  Impl(const ModelFile& file, const EngineOptions& options, const MemoryPlan& memory,
+       const std::function<bool()>& should_stop);
   ~Impl();
   void take_up_learned();  // in earlier runs
   // For later runs. Nothing can be computed afterwards.

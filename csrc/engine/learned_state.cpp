@@ -54,7 +54,8 @@ void write_model_state(const std::string& folder, const ModelFile& model, const 
 }
 
 uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> files,
-                                const EngineOptions& options) {
+                                const EngineOptions& options,
+                                const std::function<bool()>& should_stop) {
   const File& shard = files[expert_shard(model)];
   const uint64_t read_bytes = expert_read_bytes(model, shard);
   uint64_t key = hash_text(options.reader.backend, hash_value(shard.device(), kHashSeed));
@@ -71,8 +72,9 @@ uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> fi
   }
   uint64_t bytes = 0;
   try {
-    bytes = measure_in_flight(shard, options.reader, read_bytes, kProbeSeconds);
-  } catch (const Error&) {
+    bytes = measure_in_flight(shard, options.reader, read_bytes, kProbeSeconds, should_stop);
+  } catch (const Error& error) {
+    if (error.code() == ErrorCode::kCancelled) throw;
     return ExpertStoreOptions().in_flight_bytes;
   }
   if (!options.cache_folder.empty()) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -20,7 +21,9 @@ void write_model_state(const std::string& folder, const ModelFile& model, const 
 // Bytes in flight that the device of the model's experts profits from, for reads as long as
 // theirs: from the folder, or measured (a second or two on slow devices) and kept there. What a
 // device that cannot be measured gets is a guess, and is not kept. `files` are the model's shards.
+// Asks should_stop while it measures. Errors: kCancelled.
 uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> files,
-                                const EngineOptions& options);
+                                const EngineOptions& options,
+                                const std::function<bool()>& should_stop);
 
 }  // namespace edgemoe

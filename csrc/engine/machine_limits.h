@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "base/thread_pool.h"
@@ -35,9 +36,9 @@ uint32_t expert_shard(const ModelFile& file);
 uint64_t expert_read_bytes(const ModelFile& file, const File& shard);
 
 // Random reads of the size of this model's expert matrices, `memory_bytes` of them in flight, in
-// bytes per second; 0 for a dense model. Errors: kIo.
+// bytes per second; 0 for a dense model. Asks should_stop now and then. Errors: kIo, kCancelled.
 double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
-                            uint64_t memory_bytes);
+                            uint64_t memory_bytes, const std::function<bool()>& should_stop = {});
 
 // Memory that a measurement may take before a model with this plan is loaded, so that the peak of
 // the process stays below the budget.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/error.h"
 #include "experts/token_table.h"
 #include "experts/transitions.h"
 
@@ -40,9 +41,10 @@ class RecallCounter {
       : transitions_(trace.num_layers(), trace.num_experts()),
         table_(trace.num_layers(), most_experts(trace), kTableTokens) {}
 
-  void run(const RoutingTrace::Pass& pass) {
+  void run(const RoutingTrace::Pass& pass, const std::function<bool()>& should_stop) {
     paths_.clear();
     for (const RoutingTrace::Group& group : pass.groups) {
+      if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
       if (group.token >= paths_.size()) paths_.resize(group.token + 1);
       Path& path = paths_[group.token];
       if (pass.phase == TracePhase::kDecode) score(group, path);
@@ -86,9 +88,10 @@ class RecallCounter {
 
 }  // namespace
 
-PredictorRecall predictor_recall(const RoutingTrace& trace) {
+PredictorRecall predictor_recall(const RoutingTrace& trace,
+                                 const std::function<bool()>& should_stop) {
   RecallCounter counter(trace);
-  for (const RoutingTrace::Pass& pass : trace.passes()) counter.run(pass);
+  for (const RoutingTrace::Pass& pass : trace.passes()) counter.run(pass, should_stop);
   return counter.recall();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "experts/routing_trace.h"
 
@@ -17,6 +18,8 @@ struct PredictorRecall {
   uint64_t token_wanted = 0;       // experts that tokens with a known id used, in all layers
   uint64_t token_table = 0;        // of those, named by TokenTable
 };
-PredictorRecall predictor_recall(const RoutingTrace& trace);
+// Asks should_stop for every token and layer. Errors: kCancelled.
+PredictorRecall predictor_recall(const RoutingTrace& trace,
+                                 const std::function<bool()>& should_stop = {});
 
 }  // namespace edgemoe

@@ -1,5 +1,6 @@
 #include "experts/replay.h"
 
+#include <algorithm>
 #include <limits>
 #include <vector>
 
@@ -12,14 +13,58 @@ namespace {
 // Any size will do: the cache only compares them.
 constexpr uint64_t kSlotBytes = 4096;
 
+using ShouldStop = std::function<bool()>;
+
+void ask(const ShouldStop& should_stop) {
+  if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
+}
+
+// The experts of each layer that the trace uses, numbered from 0 in rising order. At each step the
+// cache looks at all experts that it knows; one that nobody asks for changes nothing but the time.
+class UsedExperts {
+ public:
+  explicit UsedExperts(const RoutingTrace& trace)
+      : num_experts_(trace.num_experts()),
+        numbers_(size_t{trace.num_layers()} * trace.num_experts()) {
+    for (const RoutingTrace::Pass& pass : trace.passes()) {
+      for (const RoutingTrace::Request& request : pass.requests) {
+        for (const uint32_t expert : request.experts) numbers_[index(request.layer, expert)] = 1;
+      }
+    }
+    for (uint32_t layer = 0; layer < trace.num_layers(); ++layer) {
+      uint32_t used = 0;
+      for (uint32_t expert = 0; expert < num_experts_; ++expert) {
+        uint32_t& number = numbers_[index(layer, expert)];
+        if (number != 0) number = used++;
+      }
+      most_ = std::max(most_, used);
+    }
+  }
+
+  uint32_t most() const noexcept { return most_; }  // of a layer
+  ExpertId number(uint32_t layer, uint32_t expert) const noexcept {
+    return {layer, numbers_[index(layer, expert)]};
+  }
+
+ private:
+  size_t index(uint32_t layer, uint32_t expert) const noexcept {
+    return size_t{layer} * num_experts_ + expert;
+  }
+
+  uint32_t num_experts_;
+  uint32_t most_ = 1;
+  std::vector<uint32_t> numbers_;  // by layer, then expert
+};
+
 // One layer's request, as ExpertStore makes it.
 class RequestReplay {
  public:
-  RequestReplay(ExpertCache& cache, const RoutingTrace::Request& request, ReplayCounts& counts)
-      : cache_(cache), request_(request) {
+  RequestReplay(ExpertCache& cache, const UsedExperts& used, const RoutingTrace::Request& request,
+                ReplayCounts& counts)
+      : cache_(cache), used_(used), request_(request) {
     cache_.set_current_layer(request.layer);
     for (size_t i = 0; i < request.experts.size(); ++i) {
-      const ExpertId id{request.layer, request.experts[i]};
+      const ExpertId id = used.number(request.layer, request.experts[i]);
       cache_.record_use(id, static_cast<double>(request.shares[i]));
       ++counts.demands;
       if (cache_.state(id) == ExpertCache::State::kResident) {
@@ -29,13 +74,14 @@ class RequestReplay {
     }
   }
 
-  void load_misses() {
+  void load_misses(const ShouldStop& should_stop) {
     std::vector<ExpertId> misses;
     for (const uint32_t expert : request_.experts) {
-      const ExpertId id{request_.layer, expert};
+      const ExpertId id = used_.number(request_.layer, expert);
       if (cache_.state(id) == ExpertCache::State::kAbsent) misses.push_back(id);
     }
     for (const ExpertId id : misses) {
+      ask(should_stop);
       if (!cache_.reserve(id, kSlotBytes)) {
         give_up();  // the next wave: those before were used
         EM_CHECK(cache_.reserve(id, kSlotBytes).has_value());
@@ -57,6 +103,7 @@ class RequestReplay {
   }
 
   ExpertCache& cache_;
+  const UsedExperts& used_;
   const RoutingTrace::Request& request_;
   std::vector<ExpertId> held_;
 };
@@ -139,21 +186,26 @@ class OptimalCache {
 
 }  // namespace
 
-ReplayResult replay(const RoutingTrace& trace, EvictionPolicy policy, uint32_t num_slots) {
+ReplayResult replay(const RoutingTrace& trace, EvictionPolicy policy, uint32_t num_slots,
+                    const ShouldStop& should_stop) {
   EM_CHECK(num_slots > 0);
-  ExpertCache cache(trace.num_layers(), trace.num_experts(), num_slots * kSlotBytes, policy);
+  const UsedExperts used(trace);
+  ExpertCache cache(trace.num_layers(), used.most(), num_slots * kSlotBytes, policy);
   ReplayResult result;
   for (const RoutingTrace::Pass& pass : trace.passes()) {
+    ask(should_stop);
     cache.begin_step();
+    ReplayCounts& counts = result.phases[static_cast<size_t>(pass.phase)];
     for (const RoutingTrace::Request& request : pass.requests) {
-      RequestReplay(cache, request, result.phases[static_cast<size_t>(pass.phase)]).load_misses();
+      RequestReplay(cache, used, request, counts).load_misses(should_stop);
     }
   }
   result.evictions = cache.evictions();
   return result;
 }
 
-ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots) {
+ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots,
+                            const ShouldStop& should_stop) {
   EM_CHECK(num_slots > 0);
   const std::vector<uint64_t> next = next_uses(trace);
   OptimalCache cache(size_t{trace.num_layers()} * trace.num_experts(), num_slots);
@@ -163,6 +215,7 @@ ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots) {
   std::vector<std::pair<size_t, uint64_t>> misses;  // expert, next use
   for (const RoutingTrace::Pass& pass : trace.passes()) {
     ReplayCounts& counts = result.phases[static_cast<size_t>(pass.phase)];
+    ask(should_stop);
     for (const RoutingTrace::Request& request : pass.requests) {
       ++now;  // from 1: a slot that is not filled belongs to no request
       misses.clear();
@@ -178,6 +231,7 @@ ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots) {
         ++demand;
       }
       for (const auto& [expert, next_use] : misses) {
+        ask(should_stop);
         if (cache.load(expert, now, next_use)) ++result.evictions;
       }
     }

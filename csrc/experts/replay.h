@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 
 #include "experts/eviction.h"
 #include "experts/routing_trace.h"
@@ -20,12 +21,15 @@ struct ReplayResult {
 
 // The real ExpertCache with slots of one size, used as the store uses it: what a layer asks for is
 // pinned until it was used, and a pool too small for one request serves it in waves.
-// Requires: num_slots > 0.
-ReplayResult replay(const RoutingTrace& trace, EvictionPolicy policy, uint32_t num_slots);
+// Requires: num_slots > 0. Asks should_stop again and again. Errors: kCancelled.
+ReplayResult replay(const RoutingTrace& trace, EvictionPolicy policy, uint32_t num_slots,
+                    const std::function<bool()>& should_stop = {});
 
 // Belady's optimum under the same rules: every miss is loaded (no bypass), what a request needs
 // stays until it is served, else whatever is needed last goes. No policy hits more, but for the
 // waves of a pool smaller than one request, where the policy chooses their order.
-ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots);
+// Errors: kCancelled.
+ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots,
+                            const std::function<bool()>& should_stop = {});
 
 }  // namespace edgemoe

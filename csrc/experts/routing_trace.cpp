@@ -70,16 +70,19 @@ void RoutingTrace::add_requests(size_t first_group) {
   for (size_t first = first_group; first < groups_.size();) {
     size_t last = first;
     const uint32_t layer = groups_[first].layer;
-    std::fill(counts_.begin(), counts_.end(), 0);
+    const size_t first_expert = request_experts_.size();
     for (; last < groups_.size() && groups_[last].layer == layer; ++last) {
-      for (const uint32_t expert : groups_[last].experts) ++counts_[expert];
+      for (const uint32_t expert : groups_[last].experts) {
+        if (counts_[expert]++ == 0) request_experts_.push_back(expert);
+      }
     }
     const auto tokens = static_cast<float>(last - first);
-    const size_t first_expert = request_experts_.size();
-    for (uint32_t expert = 0; expert < num_experts_; ++expert) {
-      if (counts_[expert] == 0) continue;
-      request_experts_.push_back(expert);
-      request_shares_.push_back(static_cast<float>(counts_[expert]) / tokens);
+    std::sort(request_experts_.begin() + static_cast<ptrdiff_t>(first_expert),
+              request_experts_.end());
+    for (size_t i = first_expert; i < request_experts_.size(); ++i) {
+      uint32_t& count = counts_[request_experts_[i]];
+      request_shares_.push_back(static_cast<float>(count) / tokens);
+      count = 0;
     }
     requests_.push_back({layer, std::span<const uint32_t>(request_experts_).subspan(first_expert),
                          std::span<const float>(request_shares_).subspan(first_expert)});

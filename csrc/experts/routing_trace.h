@@ -67,7 +67,7 @@ class RoutingTrace {
   std::vector<Group> groups_;
   std::vector<Request> requests_;
   std::vector<Pass> passes_;
-  std::vector<uint32_t> counts_;  // scratch: tokens by expert
+  std::vector<uint32_t> counts_;  // scratch: tokens by expert, zeros in between
 };
 
 }  // namespace edgemoe

@@ -18,6 +18,8 @@ using Clock = std::chrono::steady_clock;
 // times as many reads at once. Experts are read into a pool of large pages, so the probe is too.
 constexpr uint64_t kLeastMemory = 16 * kMiB;
 
+constexpr double kAskSeconds = 0.01;
+
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -36,8 +38,9 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
   auto reader = make_reader(options, file);
   const uint64_t in_flight = std::max<uint64_t>(probe.memory_bytes / bytes, 1);
   const size_t depth = std::min<uint64_t>({reader->depth(), probe.depth, in_flight});
-  ReadQueue queue(std::move(reader));
+  // Longer-lived than the queue, which waits for reads into it.
   AlignedBuffer memory(std::max(depth * bytes, kLeastMemory));
+  ReadQueue queue(std::move(reader));
   const uint64_t positions = file.size() / bytes;
   uint64_t random = probe.seed;
   const auto submit = [&](uint64_t slot) {
@@ -49,12 +52,20 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
   const Clock::time_point start = Clock::now();
   for (uint64_t slot = 0; slot < depth; ++slot) submit(slot);
   DeviceSpeed speed;
+  double ask_at = 0;
   while (const std::optional<CompletedRead> done = queue.next(Wait::kAtLeastOne)) {
     if (done->error != 0) {
       throw Error(ErrorCode::kIo, file.path() + ": reading failed: " + errno_text(done->error));
     }
     ++speed.reads;
-    if (seconds_since(start) < probe.seconds) submit(done->tag);
+    const double now = seconds_since(start);
+    if (now >= ask_at) {
+      if (probe.should_stop && probe.should_stop()) {
+        throw Error(ErrorCode::kCancelled, "stopped by the caller");
+      }
+      ask_at = now + kAskSeconds;
+    }
+    if (now < probe.seconds) submit(done->tag);
   }
   const double seconds = seconds_since(start);
   speed.read_bytes = bytes;
@@ -90,12 +101,13 @@ uint64_t enough_in_flight(const File& file, const ReaderOptions& reader, DeviceP
 }  // namespace
 
 uint64_t measure_in_flight(const File& file, const ReaderOptions& reader, uint64_t read_bytes,
-                           double seconds) {
+                           double seconds, const std::function<bool()>& should_stop) {
   // Shared devices stutter, and grant a burst to whoever comes first: the median of a few.
   std::array<uint64_t, 3> found{};
   DeviceProbe probe;
   probe.read_bytes = read_bytes;
   probe.seconds = seconds;
+  probe.should_stop = should_stop;
   for (size_t i = 0; i < found.size(); ++i) {
     probe.seed = 100 * (i + 1);
     found[i] = enough_in_flight(file, reader, probe);

@@ -14,6 +14,7 @@ namespace edgemoe {
 namespace {
 
 constexpr uint64_t kArenaAlignment = 64;
+constexpr size_t kPieceBytes = 4 * kMiB;
 
 enum class LoadKind : uint8_t {
   kMatrix,      // bytes as they are, then regrouped, `parts` matrices of equal shape
@@ -232,8 +233,8 @@ namespace {
 class WeightLoader {
  public:
   WeightLoader(std::span<const File> files, ThreadPool& pool, size_t max_row_bytes,
-               std::byte* arena)
-      : files_(files), regrouper_(pool, max_row_bytes), arena_(arena) {}
+               std::byte* arena, const std::function<bool()>& should_stop)
+      : files_(files), regrouper_(pool, max_row_bytes), arena_(arena), should_stop_(should_stop) {}
 
   void run(const Load& load) {
     switch (load.kind) {
@@ -251,8 +252,20 @@ class WeightLoader {
   }
 
  private:
+  // In pieces: on a slow device one tensor takes longer than who stops us waits.
+  void read(const File& file, uint64_t offset, std::span<std::byte> out) {
+    while (!out.empty()) {
+      if (should_stop_ && should_stop_()) {
+        throw Error(ErrorCode::kCancelled, "stopped by the caller");
+      }
+      const size_t count = std::min(out.size(), kPieceBytes);
+      file.read_exact(offset, out.first(count));
+      out = out.subspan(count);
+      offset += count;
+    }
+  }
   void read(const TensorInfo& tensor, std::byte* out) {
-    files_[tensor.shard].read_exact(tensor.offset, {out, tensor.bytes});
+    read(files_[tensor.shard], tensor.offset, {out, tensor.bytes});
   }
 
   void read_floats(const TensorInfo& tensor, float* out) {
@@ -359,7 +372,7 @@ class WeightLoader {
     std::byte* keys = mixed + spec.num_kv_heads * key_bytes;
     uint64_t from = tensor.offset;
     const auto take = [&](std::byte* to, uint64_t bytes) {
-      files_[tensor.shard].read_exact(from, {to, bytes});
+      read(files_[tensor.shard], from, {to, bytes});
       from += bytes;
     };
     for (uint32_t head = 0; head < spec.num_kv_heads; ++head) {
@@ -378,6 +391,7 @@ class WeightLoader {
   std::span<const File> files_;
   Regrouper regrouper_;
   std::byte* arena_;
+  const std::function<bool()>& should_stop_;
 };
 
 }  // namespace
@@ -388,7 +402,8 @@ uint64_t ModelWeights::bytes(const ModelSpec& spec, const ModelTensors& tensors)
 }
 
 ModelWeights::ModelWeights(const ModelSpec& spec, const ModelTensors& tensors,
-                           std::span<const File> files, ThreadPool& pool) {
+                           std::span<const File> files, ThreadPool& pool,
+                           const std::function<bool()>& should_stop) {
   const WeightPlacer placer(spec, tensors, *this);
   arena_ = AlignedBuffer(placer.bytes());
   size_t max_row_bytes = 0;
@@ -396,7 +411,7 @@ ModelWeights::ModelWeights(const ModelSpec& spec, const ModelTensors& tensors,
     const TensorInfo& tensor = *load.tensor.info;
     max_row_bytes = std::max<size_t>(max_row_bytes, row_bytes(tensor.type, tensor.columns()));
   }
-  WeightLoader loader(files, pool, max_row_bytes, arena_.data());
+  WeightLoader loader(files, pool, max_row_bytes, arena_.data(), should_stop);
   for (const Load& load : placer.loads()) loader.run(load);
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -78,10 +79,10 @@ class ModelWeights {
   // Bytes of the arena.
   static uint64_t bytes(const ModelSpec& spec, const ModelTensors& tensors);
 
-  // Reads and regroups everything. `files` are the model's shards.
-  // Errors: kIo; kBudget when the arena is refused.
+  // Reads and regroups everything. `files` are the model's shards. Asks should_stop every few MiB.
+  // Errors: kIo, kCancelled; kBudget when the arena is refused.
   ModelWeights(const ModelSpec& spec, const ModelTensors& tensors, std::span<const File> files,
-               ThreadPool& pool);
+               ThreadPool& pool, const std::function<bool()>& should_stop);
 
   // All that it holds.
   std::span<const std::byte> memory() const noexcept { return {arena_.data(), arena_.bytes()}; }

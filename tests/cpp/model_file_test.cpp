@@ -5,6 +5,7 @@
 #include <functional>
 
 #include "engine/engine.h"
+#include "engine/mode.h"
 #include "gguf_folder.h"
 #include "gguf_image.h"
 #include "test.h"
@@ -297,6 +298,24 @@ TEST("an engine has one session at a time, and its sequence can be taken back") 
   }
   Session again(*engine);
   CHECK_EQUAL(again.position(), 0u);
+}
+
+TEST("loading stops at whichever tensor or expert it is asked to") {
+  const GgufFolder folder;
+  const ModelFile file(folder.write("model.gguf", tiny_model().build()));
+  EngineOptions options;
+  options.memory_bytes = uint64_t{1} << 40;
+  options.memory = EngineOptions::Memory::kBytes;
+  options.mode = Mode::kResident;
+  options.num_threads = 1;
+  int asked = 0;
+  Engine::load(file, options, [&asked] { return ++asked < 0; });
+  CHECK(asked >= static_cast<int>(kLayers * (7 + kExperts)));
+  for (int last = 1; last <= asked; ++last) {
+    int now = 0;
+    ERROR_MESSAGE(ErrorCode::kCancelled,
+                  Engine::load(file, options, [&] { return ++now == last; }));
+  }
 }
 
 }  // namespace

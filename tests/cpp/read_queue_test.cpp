@@ -6,6 +6,7 @@
 
 #include "base/aligned_buffer.h"
 #include "few_threads.h"
+#include "io/device_probe.h"
 #include "io/simulated_reader.h"
 #include "temporary_file.h"
 #include "test.h"
@@ -156,6 +157,24 @@ TEST("a simulated device repeats itself") {
     return tags;
   };
   CHECK(order() == order());
+}
+
+TEST("measuring a device stops when it is asked to") {
+  const TemporaryFile temporary(1 << 20);
+  const File file(temporary.path(), FileAccess::kDirect);
+  // The reads in flight then arrive in memory that is still there.
+  DeviceProbe probe;
+  probe.read_bytes = 65536;
+  probe.seconds = 3600;
+  int left = 3;
+  probe.should_stop = [&left] { return left-- <= 0; };
+  for (const std::string backend : {"pread", "simulated:latency=3000,reorder=1"}) {
+    left = 3;
+    ERROR_MESSAGE(ErrorCode::kCancelled, measure_device(file, with_backend(backend), probe));
+    left = 3;
+    ERROR_MESSAGE(ErrorCode::kCancelled,
+                  measure_in_flight(file, with_backend(backend), 65536, 3600, probe.should_stop));
+  }
 }
 
 }  // namespace

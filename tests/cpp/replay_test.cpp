@@ -191,6 +191,34 @@ TEST("a pool smaller than one request is replayed in waves") {
   CHECK(hit_rate(replay(trace, EvictionPolicy::kLayerAware, 5)) > 0);
 }
 
+TEST("experts that no token uses change nothing") {
+  const Shape shape;
+  const std::vector<TraceRow> rows = synthetic(shape, {1, 1, 0}, 3, 60);
+  const RoutingTrace trace(shape.layers, shape.experts, rows);
+  // The same experts in the same order, with gaps between them.
+  std::vector<TraceRow> spread = rows;
+  for (TraceRow& row : spread) row.expert = 1000 * row.expert + 7;
+  const RoutingTrace sparse(shape.layers, 1000 * shape.experts, spread);
+  for (const EvictionPolicyName& policy : eviction_policies()) {
+    const ReplayResult one = replay(trace, policy.policy, 40);
+    const ReplayResult other = replay(sparse, policy.policy, 40);
+    CHECK_EQUAL(one.phases[1].hits, other.phases[1].hits);
+    CHECK_EQUAL(one.evictions, other.evictions);
+  }
+}
+
+TEST("a replay stops when it is asked to") {
+  const Shape shape;
+  const RoutingTrace trace(shape.layers, shape.experts, synthetic(shape, {1, 0, 0}, 2, 20));
+  int left = 10;
+  const auto stop = [&left] { return left-- <= 0; };
+  ERROR_MESSAGE(ErrorCode::kCancelled, replay(trace, EvictionPolicy::kLru, 9, stop));
+  left = 10;
+  ERROR_MESSAGE(ErrorCode::kCancelled, replay_optimum(trace, 9, stop));
+  left = 10;
+  ERROR_MESSAGE(ErrorCode::kCancelled, predictor_recall(trace, stop));
+}
+
 TEST("a trace that names what the model has not is refused") {
   const std::vector<TraceRow> rows = {{}, {0, TracePhase::kDecode, 0, 1, 9}};
   const std::string message = ERROR_MESSAGE(ErrorCode::kArgument, RoutingTrace(2, 8, rows));

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -228,6 +233,33 @@ def test_bad_budgets_and_policies_are_bad_usage(
     fails: Fails, trace: Path, arguments: list[str]
 ) -> None:
     assert "--help" in fails(2, "replay", trace, *arguments)
+
+
+def test_ctrl_c_stops_a_replay(tmp_path: Path) -> None:
+    chance = random.Random(1)
+    rows = [f"0,1,{step},0,0,{chance.randrange(1 << 16)}" for step in range(60_000)]
+    path = tmp_path / "long.csv"
+    path.write_text("turn,phase,step,layer,slot,expert\n" + "\n".join(rows))
+    # As a shell does: a test runner may have been started with the signal ignored.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from edgemoe.cli import main\n"
+        "print(flush=True); main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "replay", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tempfile.gettempdir(),
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(3)  # most likely it is counting by now
+    process.send_signal(signal.SIGINT)
+    start = time.monotonic()
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error.strip()) == (130, b"edgemoe: interrupted")
+    assert time.monotonic() - start < 10
 
 
 def test_replay_wants_a_trace(fails: Fails) -> None:
