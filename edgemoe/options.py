@@ -72,7 +72,9 @@ def _utf8_path(path: str) -> str:
 
 
 def cache_folder(choice: str) -> str:
-    """The folder that LoadOptions.cache_folder names; empty for none."""
+    """The folder that LoadOptions.cache_folder names; empty for none. Raises ArgumentError."""
+    if not isinstance(choice, str | os.PathLike):
+        raise ArgumentError(f"cache_folder is {choice!r:.40}; give 'auto', 'none' or a folder")
     if choice == "none":
         return ""
     if choice != "auto":

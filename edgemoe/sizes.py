@@ -29,10 +29,17 @@ def parse_memory(memory: str | int) -> str | int:
 
     Raises ArgumentError for anything else.
     """
-    if isinstance(memory, int):
+    if isinstance(memory, int) and not isinstance(memory, bool):
         if memory <= 0:
             raise ArgumentError(f"memory is {memory}; a budget is a positive number of bytes")
+        if memory >= 1 << 62:
+            raise ArgumentError("memory is a number of bytes that is larger than any memory")
         return memory
+    if not isinstance(memory, str):
+        raise ArgumentError(
+            f"memory is {str(memory)[:40]} ({type(memory).__name__}); "
+            "give 'auto', 'min', a size such as '4GiB', or a whole number of bytes"
+        )
     return memory if memory in ("auto", "min") else parse_size(memory)
 
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from edgemoe import ArgumentError
+from edgemoe.options import cache_folder
 from edgemoe.sizes import format_size, parse_memory, parse_size
 
 
@@ -24,6 +27,18 @@ def test_memory_is_a_word_a_size_or_bytes() -> None:
     assert [parse_memory(m) for m in ("auto", "min", "1KiB", 7)] == ["auto", "min", 1024, 7]
     with pytest.raises(ArgumentError):
         parse_memory(0)
+
+
+@pytest.mark.parametrize("memory", [1.5e9, None, b"4GiB", True, 1 << 70, 1 << 2000, [1]])
+def test_memory_in_other_forms_is_an_argument_error(memory: Any) -> None:
+    with pytest.raises(ArgumentError, match="memory is"):
+        parse_memory(memory)
+
+
+@pytest.mark.parametrize("folder", [None, 3, b"folder"])
+def test_a_cache_folder_that_is_no_path_is_an_argument_error(folder: Any) -> None:
+    with pytest.raises(ArgumentError, match="'auto', 'none' or a folder"):
+        cache_folder(folder)
 
 
 def test_three_digits() -> None:
