@@ -211,10 +211,13 @@ def trace_drawing(trace: RouteTrace, timeline: Timeline | None = None) -> Drawin
         page.title("Experts that were in memory, token by token")
         page.line(series.values["hit_rate"], series, 1.0, lambda value: f"{value:.0%}")
         shown.append("the hit rate over tokens")
-    if "bytes" in series.values:
-        page.title("Read from storage for each token")
-        read = series.values["bytes"]
-        page.line(read, series, _round_up(float(read.max()), 2.0), format_size)
+    # A trace knows what its tokens missed; what was read ahead is in a timeline alone.
+    source = series if timeline is None else time_series(timeline, _MAX_VALUES)
+    if "bytes" in source.values:
+        missed = " on a miss, without what was read ahead" if timeline is None else ""
+        page.title(f"Read from storage for each token{missed}")
+        read = source.values["bytes"]
+        page.line(read, source, _round_up(float(read.max()), 2.0), format_size)
         shown.append("bytes read over tokens")
     if timeline is not None:
         _add_times(page, timeline)

@@ -81,13 +81,13 @@ def token_series(trace: RouteTrace, max_values: int) -> Series:
 
 
 def time_series(timeline: Timeline, max_values: int) -> Series:
-    """Of every token: seconds of "compute", "overlap" and "stall"."""
+    """Of every token: seconds of "compute", "overlap" and "stall", and "bytes" that were read."""
     index, phase = _by_step(timeline.turn, timeline.phase, timeline.step)
     tokens = np.zeros(len(phase))
     tokens[index] = timeline.tokens
     values = {
         name: _stretch(np.bincount(index, weights=seconds) / tokens, tokens, max_values)
-        for name, seconds in _parts(timeline).items()
+        for name, seconds in {**_parts(timeline), "bytes": timeline.bytes_read}.items()
     }
     return Series(int(tokens.sum()), _prefill_share(phase, tokens), values)
 

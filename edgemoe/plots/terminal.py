@@ -89,9 +89,15 @@ def _tokens(series: Series) -> str:
     return f"{series.num_tokens} tokens from left to right{prefill}"
 
 
-def _token_bars(out: _Writer, trace: RouteTrace) -> None:
+def _token_bars(out: _Writer, trace: RouteTrace, timeline: Timeline | None) -> None:
     series = token_series(trace, out.columns)
-    if not series.values:
+    values = series.values
+    # A trace knows what its tokens missed; what was read ahead is in a timeline alone.
+    what = "read on misses, without what was read ahead,"
+    if timeline is not None:
+        values["bytes"] = time_series(timeline, out.columns).values["bytes"]
+        what = "read"
+    if not values:
         return
     out.line()
     out.line(_tokens(series))
@@ -103,7 +109,7 @@ def _token_bars(out: _Writer, trace: RouteTrace) -> None:
         read = series.values["bytes"]
         out.bar("read", read, float(read.max()))
         out.line(
-            f"  read per token: {format_size(float(read.mean()))} on average, "
+            f"  {what} per token: {format_size(float(read.mean()))} on average, "
             f"full bar {format_size(float(read.max()))}"
         )
 
@@ -115,13 +121,13 @@ def _time_bars(out: _Writer, timeline: Timeline) -> None:
         (f"time of a token, {_tokens(series)}", series.values),
         (f"time of each layer per token, {phase}", layers),
     ):
-        largest = max(float(part.max()) for part in values.values())
+        largest = max(float(values[name].max()) for name in PARTS)
         out.line()
         out.line(f"{title}, full bar {format_seconds(largest)}")
         for name in PARTS:
             out.bar(_LABELS[name], values[name], largest)
     out.line()
-    total = sum(float(part.mean()) for part in series.values.values())
+    total = sum(float(series.values[name].mean()) for name in PARTS)
     for name, text in PARTS.items():
         mean = float(series.values[name].mean())
         share = mean / total if total > 0 else 0.0
@@ -138,7 +144,7 @@ def to_terminal(
     out = _Writer(width, encoding)
     out.line(heading(trace))
     _heat_map(out, trace)
-    _token_bars(out, trace)
+    _token_bars(out, trace, timeline)
     if timeline is not None:
         _time_bars(out, timeline)
     return "\n".join(out.lines) + "\n"

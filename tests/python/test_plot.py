@@ -110,6 +110,17 @@ def test_a_trace_without_residency_is_a_heat_map(tmp_path: Path) -> None:
     assert "hits" not in to_terminal(trace)
 
 
+def test_bytes_read_are_those_of_the_timeline(trace: RouteTrace, timeline: Timeline) -> None:
+    title = "Read from storage for each token"
+    missed = f"{title} on a miss, without what was read ahead"
+    assert missed in texts(to_svg(trace_drawing(trace)))
+    assert title in texts(to_svg(trace_drawing(trace, timeline)))
+    read = time_series(timeline, 400).values["bytes"]
+    assert read[-1] == LAYERS * 4096
+    assert "read per token: " in to_terminal(trace, timeline, width=120)
+    assert "without what was read ahead" in to_terminal(trace, width=120)
+
+
 def test_a_png_unpacks_to_its_size(trace: RouteTrace) -> None:
     data = to_png(trace_drawing(trace))
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
