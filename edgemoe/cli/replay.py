@@ -151,13 +151,18 @@ def _report(path: str, policies: list[str], budgets: list[Budget]) -> dict[str, 
     }
 
 
+def _printable(text: str) -> str:
+    """A trace comes from anywhere: nothing in it moves the cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.1f}"
 
 
 def _print(report: dict[str, Any]) -> None:
     print(
-        f"{report['trace']}: {report['architecture'] or 'unknown model'}, "
+        f"{report['trace']}: {_printable(report['architecture']) or 'unknown model'}, "
         f"{report['layers']} layers, "
         f"{report['experts_used']} of {report['experts']} experts used"
     )

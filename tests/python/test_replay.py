@@ -235,6 +235,14 @@ def test_bad_budgets_and_policies_are_bad_usage(
     assert "--help" in fails(2, "replay", trace, *arguments)
 
 
+def test_a_name_in_a_trace_does_not_reach_the_terminal_raw(edgemoe: Run, tmp_path: Path) -> None:
+    path = tmp_path / "escape.csv"
+    path.write_text(trace_text().replace("arch=tiny", "arch=\x1b[31mtiny"))
+    result = edgemoe("replay", path)
+    assert result.returncode == 0, result.stderr
+    assert b"?[31mtiny" in result.stdout and b"\x1b" not in result.stdout
+
+
 def test_ctrl_c_stops_a_replay(tmp_path: Path) -> None:
     chance = random.Random(1)
     rows = [f"0,1,{step},0,0,{chance.randrange(1 << 16)}" for step in range(60_000)]
