@@ -58,6 +58,9 @@ class Cursor {
 
 // Empty unless the file begins with our magic bytes and the key.
 std::vector<std::byte> file_bytes(const std::string& path, uint64_t key) {
+  // Anything else, a FIFO for one, may never be opened.
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(path, error)) return {};
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   const std::streamoff size = file ? static_cast<std::streamoff>(file.tellg()) : -1;
   if (size <= 0 || static_cast<uint64_t>(size) > kMaxSectionFileBytes) return {};

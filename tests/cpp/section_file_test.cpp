@@ -1,5 +1,7 @@
 #include "base/section_file.h"
 
+#include <sys/stat.h>
+
 #include <filesystem>
 #include <fstream>
 
@@ -49,6 +51,14 @@ TEST("sections come back as they were written, under their key only") {
   CHECK(write_sections(folder.file(), 7, {{"three", bytes("3")}}));
   CHECK_EQUAL(read_sections(folder.file(), 7).count("three"), 1u);
   CHECK_EQUAL(folder.num_files(), 1u);
+}
+
+TEST("a FIFO in the place of the file reads as empty, at once") {
+  const Folder folder;
+  CHECK(write_sections(folder.file(), 7, {{"one", bytes("first")}}));
+  const std::string fifo = folder.file() + "-fifo";
+  REQUIRE(::mkfifo(fifo.c_str(), 0600) == 0);
+  CHECK(read_sections(fifo, 7).empty());
 }
 
 TEST("a damaged file reads as empty") {
