@@ -208,11 +208,14 @@ void ExpertLoads::fail(ExpertId id, int error) {
                 describe(DamagedPart{files[range.shard].path(), "", id.layer, expert, low_copy}) +
                     "; the model stays loaded");
   }
-  throw Error(ErrorCode::kIo,
-              files[range.shard].path() + ": reading " + (low_copy ? "the low copy of " : "") +
-                  "expert " + std::to_string(expert) + " of layer " + std::to_string(id.layer) +
-                  " at offset " + std::to_string(range.offset) + " failed: " + errno_text(error) +
-                  "; the model stays loaded, try again or check the device");
+  throw Error(
+      ErrorCode::kIo,
+      files[range.shard].path() + ": reading " + (low_copy ? "the low copy of " : "") + "expert " +
+          std::to_string(expert) + " of layer " + std::to_string(id.layer) + " at offset " +
+          std::to_string(range.offset) + " failed: " +
+          (error == ENODATA
+               ? "the file ended early; was it truncated or replaced? The model stays loaded"
+               : errno_text(error) + "; the model stays loaded, try again or check the device"));
 }
 
 }  // namespace edgemoe

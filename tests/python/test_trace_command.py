@@ -242,3 +242,14 @@ def test_recording_goes_on_after_a_read_error(demo: str) -> None:
         with pytest.raises(ReadError):  # this device does not recover; the error is the same
             list(model.generate(PROMPT, max_tokens=200, temperature=0))
         assert len(counts) == decoded + 1
+
+
+@pytest.mark.parametrize("io", ["pread", "buffered"])
+def test_a_file_that_ends_early_is_named_as_such(demo: str, tmp_path: Path, io: str) -> None:
+    copy = tmp_path / "copy.gguf"
+    copy.write_bytes(Path(demo).read_bytes())
+    with Model.load(copy, memory="min", io=io) as model:
+        with copy.open("r+b") as file:
+            file.truncate(copy.stat().st_size // 2)
+        with pytest.raises(ReadError, match="ended early"):
+            list(model.generate(PROMPT * 4, max_tokens=30, temperature=0))
