@@ -3,16 +3,19 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <string_view>
 
 namespace edgemoe {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'M', 'O', 'E', '1'};
 constexpr uint64_t kMaxNameBytes = 256;
+constexpr std::string_view kRandomEnd = "XXXXXX";  // of the name of a file that is being written
 
 template <class T>
 std::span<const std::byte> bytes_of(const T& value) noexcept {
@@ -103,6 +106,20 @@ bool write_whole(int descriptor, std::span<const std::byte> data) noexcept {
   return ::fsync(descriptor) == 0;
 }
 
+// What a process that was killed while it wrote `path` has left; one that still writes is younger.
+void remove_leftovers(const std::filesystem::path& path) {
+  constexpr std::chrono::hours kOld{1};
+  const std::string start = path.filename().string() + ".";
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(path.parent_path(), ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name.size() != start.size() + kRandomEnd.size() || !name.starts_with(start)) continue;
+    const auto written = entry.last_write_time(ignored);
+    if (ignored || std::filesystem::file_time_type::clock::now() - written < kOld) continue;
+    if (entry.is_regular_file(ignored)) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
 }  // namespace
 
 uint64_t hash_bytes(std::span<const std::byte> bytes, uint64_t seed) noexcept {
@@ -140,7 +157,8 @@ bool write_sections(const std::string& path, uint64_t key, const Sections& secti
     whole.add_value(hash_bytes(body.data(), key));
     whole.add(body.data());
     std::filesystem::create_directories(std::filesystem::path(path).parent_path());
-    std::string temporary = path + ".XXXXXX";
+    remove_leftovers(path);
+    std::string temporary = path + "." + std::string(kRandomEnd);
     const int descriptor = ::mkstemp(temporary.data());
     if (descriptor < 0) return false;
     const bool written = write_whole(descriptor, whole.data());

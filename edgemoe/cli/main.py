@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 import click
 
@@ -30,6 +32,7 @@ from edgemoe.errors import EdgemoeError
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -96,6 +99,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     return 0
 
 
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """Leaves as an exception does, so that no half-written file stays behind."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0, 1 for errors, 2 for bad usage, 130 for Ctrl-C."""
+    """Runs the command line and exits.
+
+    0, 1 for errors, 2 for bad usage, 130 for Ctrl-C, 143 when it is told to terminate.
+    """
+    if arguments is None:  # this process is the command
+        signal.signal(signal.SIGTERM, _terminate)
     sys.exit(_run(arguments))

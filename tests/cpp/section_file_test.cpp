@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 
@@ -73,6 +74,22 @@ TEST("a damaged file reads as empty") {
     overwrite(folder.file(), whole.substr(0, at));
     CHECK(read_sections(folder.file(), 7).empty());
   }
+}
+
+TEST("what a killed process left behind goes at the next write, what is being written stays") {
+  const Folder folder;
+  REQUIRE(write_sections(folder.file(), 1, {{"a", bytes("one")}}));
+  const std::string old = folder.file() + ".abcdef";
+  for (const std::string& name :
+       {old, folder.file() + ".ghijkl", folder.file() + "-other.abcdef"}) {
+    std::ofstream(name) << "half";
+  }
+  const auto now = std::filesystem::file_time_type::clock::now();
+  std::filesystem::last_write_time(old, now - std::chrono::hours(2));
+  std::filesystem::last_write_time(folder.file() + "-other.abcdef", now - std::chrono::hours(2));
+  REQUIRE(write_sections(folder.file(), 1, {{"a", bytes("two")}}));
+  CHECK(!std::filesystem::exists(old));
+  CHECK_EQUAL(folder.num_files(), 3u);
 }
 
 TEST("a folder that cannot be made is no error") {

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
+import time
+from pathlib import Path
 
 import numpy as np
 
@@ -19,13 +22,20 @@ from edgemoe import ArgumentError, Model
 
 TOKENS = [1, *range(300, 310)]
 refused = []
+ended = []
 
 def handle(*_):
+    if ended:  # an alarm that was on its way
+        return
     stats = model.stats()
     try:
         model.set_memory("1GiB")
     except REFUSAL as error:
         refused.append((str(error), stats.steps))
+    except BaseException:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        ended.append(True)
+        raise
 
 with Model.load(sys.argv[1], memory="1GiB", context=256, batch=4) as model:
     expected = model.logits(TOKENS, one_by_one=True)
@@ -81,3 +91,17 @@ def test_statistics_wait_for_a_step_not_for_the_prompt(demo: str) -> None:
         watcher.join()
     assert engine.stats()["tokens"] == len(tokens)
     assert len(seen - {0, len(tokens)}) > 1
+
+
+def test_a_command_that_is_told_to_terminate_leaves_nothing_half_written(
+    demo: str, tmp_path: Path
+) -> None:
+    output = tmp_path / "trace.csv"
+    command = ["-m", "edgemoe", "trace", demo, "-p", "There was", "-n", "400", "-o", str(output)]
+    with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as process:
+        while not list(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    assert list(tmp_path.iterdir()) == []
