@@ -51,24 +51,29 @@ with Model.load(sys.argv[1], memory="1GiB", context=256, batch=4) as model:
 """
 
 
-def run_handler(demo: str, refusal: str) -> subprocess.CompletedProcess[str]:
+def run_handler(demo: str, refusal: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", HANDLER.replace("REFUSAL", refusal), demo],
         capture_output=True,
         text=True,
         timeout=300,
         check=False,
+        cwd=folder,  # Python looks for packages there first
     )
 
 
-def test_a_signal_handler_reads_statistics_and_is_refused_a_change(demo: str) -> None:
-    result = run_handler(demo, "ArgumentError")
+def test_a_signal_handler_reads_statistics_and_is_refused_a_change(
+    demo: str, tmp_path: Path
+) -> None:
+    result = run_handler(demo, "ArgumentError", tmp_path)
     assert "signal handler" in result.stdout, result.stderr
     assert "call it from another thread" in result.stdout.lower()
 
 
-def test_a_refusal_that_a_handler_lets_through_ends_the_computation(demo: str) -> None:
-    result = run_handler(demo, "KeyError")
+def test_a_refusal_that_a_handler_lets_through_ends_the_computation(
+    demo: str, tmp_path: Path
+) -> None:
+    result = run_handler(demo, "KeyError", tmp_path)
     assert "ArgumentError: a signal handler called this" in result.stderr
 
 
@@ -98,7 +103,8 @@ def test_a_command_that_is_told_to_terminate_leaves_nothing_half_written(
 ) -> None:
     output = tmp_path / "trace.csv"
     command = ["-m", "edgemoe", "trace", demo, "-p", "There was", "-n", "400", "-o", str(output)]
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([sys.executable, *command], stdout=quiet, cwd=tmp_path) as process:
         while not list(tmp_path.iterdir()):
             assert process.poll() is None
             time.sleep(0.01)
