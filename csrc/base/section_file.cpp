@@ -15,7 +15,8 @@ namespace {
 
 constexpr char kMagic[8] = {'E', 'D', 'G', 'E', 'M', 'O', 'E', '1'};
 constexpr uint64_t kMaxNameBytes = 256;
-constexpr std::string_view kRandomEnd = "XXXXXX";  // of the name of a file that is being written
+// Of the name of a file that is being written: what mkstemp makes unique.
+constexpr std::string_view kRandomEnd = "XXXXXX";
 
 template <class T>
 std::span<const std::byte> bytes_of(const T& value) noexcept {

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/should_stop.h"
 #include "bindings/bindings.h"
 #include "bindings/conversions.h"
 #include "bindings/interruptible.h"
@@ -25,20 +26,19 @@ void evaluate(Session& session, const Tokens& tokens, std::optional<bool> genera
   const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
   std::optional<Phase> phase;
   if (generated) phase = *generated ? Phase::kDecode : Phase::kPrefill;
-  run_interruptibly([&](const Session::ShouldStop& stop) { session.evaluate(span, stop, phase); });
+  run_interruptibly([&](const ShouldStop& stop) { session.evaluate(span, stop, phase); });
 }
 
 void encode(Session& session, const Tokens& tokens) {
   if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
   const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
-  run_interruptibly([&](const Session::ShouldStop& stop) { session.encode(span, stop); });
+  run_interruptibly([&](const ShouldStop& stop) { session.encode(span, stop); });
 }
 
 void evaluate_windows(Session& session, const Tokens& tokens, uint32_t window) {
   if (tokens.ndim() != 1) throw Error(ErrorCode::kArgument, "tokens must have one dimension");
   const std::span<const int32_t> span(tokens.data(), static_cast<size_t>(tokens.size()));
-  run_interruptibly(
-      [&](const Session::ShouldStop& stop) { session.evaluate_windows(span, window, stop); });
+  run_interruptibly([&](const ShouldStop& stop) { session.evaluate_windows(span, window, stop); });
 }
 
 void observe_experts(Engine& engine, ExpertStatistics* statistics) {
@@ -202,7 +202,7 @@ py::dict benchmark(Engine& engine, const ModelFile& file, const py::dict& values
                    double memory_bandwidth, double storage_bandwidth) {
   const BenchmarkOptions options = benchmark_options_from(values);
   BenchmarkResult result;
-  run_interruptibly([&](const Session::ShouldStop& stop) {
+  run_interruptibly([&](const ShouldStop& stop) {
     result = run_benchmark(engine, file, options, {memory_bandwidth, storage_bandwidth}, stop);
   });
   return dict_of(result);
@@ -231,7 +231,7 @@ void bind_engine(py::module_& module) {
       .def(py::init([](const ModelFile& file, const py::dict& options) {
              const EngineOptions engine_options = options_from(options);
              std::unique_ptr<Engine> engine;
-             run_interruptibly([&](const Session::ShouldStop& stop) {
+             run_interruptibly([&](const ShouldStop& stop) {
                engine = Engine::load(file, engine_options, stop);
              });
              return engine;

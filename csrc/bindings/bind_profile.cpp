@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include "base/should_stop.h"
 #include "bindings/bindings.h"
 #include "bindings/interruptible.h"
 #include "bitwidth/expert_statistics.h"
@@ -135,7 +136,7 @@ class ErrorMeter {
                                           std::to_string(expert) +
                                           ": a weight is not a finite number; the file is damaged");
     };
-    run_interruptibly([&](const std::function<bool()>& should_stop) {
+    run_interruptibly([&](const ShouldStop& should_stop) {
       engine.visit_experts(layer, first, count, visit, should_stop);
     });
     return py::make_tuple(errors, row_weights);

@@ -124,7 +124,7 @@ TokenLimits token_limits(const Engine& engine, const ModelFile& file,
 
 // Evaluates `tokens` at the session's position; returns seconds.
 double time_once(Session& session, const std::vector<int32_t>& tokens, BenchmarkTest test,
-                 std::vector<float>& logits, const Session::ShouldStop& should_stop) {
+                 std::vector<float>& logits, const ShouldStop& should_stop) {
   const auto start = std::chrono::steady_clock::now();
   if (test == BenchmarkTest::kPrefill) {
     session.evaluate(tokens, should_stop);
@@ -206,7 +206,7 @@ void add_storage_bandwidth(double first, double second, BenchmarkResult& result)
 
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
-                              const Session::ShouldStop& should_stop) {
+                              const ShouldStop& should_stop) {
   if (engine.spec().has_encoder()) {
     throw Error(ErrorCode::kUnsupported,
                 "models with an encoder cannot be measured yet; edgemoe run --stats says how fast "

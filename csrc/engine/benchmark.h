@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/should_stop.h"
 #include "engine/engine.h"
 
 namespace edgemoe {
@@ -71,6 +72,6 @@ void add_storage_bandwidth(double first, double second, BenchmarkResult& result)
 // num_tokens exceeds the context.
 BenchmarkResult run_benchmark(Engine& engine, const ModelFile& file,
                               const BenchmarkOptions& options, const MachineBandwidth& bandwidth,
-                              const Session::ShouldStop& should_stop);
+                              const ShouldStop& should_stop);
 
 }  // namespace edgemoe

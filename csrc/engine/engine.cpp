@@ -20,10 +20,6 @@
 namespace edgemoe {
 namespace {
 
-void stop_if_asked(const std::function<bool()>& should_stop) {
-  if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
-}
-
 std::vector<File> open_files(const GgufFile& gguf, const ReaderOptions& reader) {
   std::vector<File> files;
   for (const std::string& path : gguf.paths()) {
@@ -60,7 +56,7 @@ ModelTensors with_expert_scales(const ModelTensors& tensors, std::span<const Fil
 
 std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const File> files,
                                         const EngineOptions& options, const MemoryPlan& plan,
-                                        const std::function<bool()>& should_stop) {
+                                        const ShouldStop& should_stop) {
   if (!file.spec().is_moe()) return nullptr;
   uint64_t alignment = 1;
   for (const File& one : files) alignment = std::max<uint64_t>(alignment, one.alignment());
@@ -95,7 +91,7 @@ std::unique_ptr<ExpertStore> make_store(const ModelFile& file, std::span<const F
                                        make_reader(options.reader, files[0]), store);
 }
 
-void verify_dense(const ModelFile& file, const std::function<bool()>& should_stop) {
+void verify_dense(const ModelFile& file, const ShouldStop& should_stop) {
   if (!file.packed()) {
     throw Error(ErrorCode::kArgument, file.gguf().paths()[0] +
                                           ": has no checksums to verify; load it without verify, "
@@ -120,7 +116,7 @@ const TensorInfo& embedding_of(const ModelFile& file) {
 }  // namespace
 
 Engine::Impl::Impl(const ModelFile& model_file, const EngineOptions& engine_options,
-                   const MemoryPlan& memory, const std::function<bool()>& should_stop)
+                   const MemoryPlan& memory, const ShouldStop& should_stop)
     : file(model_file),
       options(engine_options),
       plan(memory),
@@ -274,7 +270,7 @@ void check_lossy_routing(const EngineOptions& options) {
 }  // namespace
 
 std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions& options,
-                                     const std::function<bool()>& should_stop) {
+                                     const ShouldStop& should_stop) {
   constexpr uint32_t kMaxThreads = 1024;
   if (options.num_threads > kMaxThreads) {
     throw Error(ErrorCode::kArgument, "threads must be at most 1024");
@@ -310,7 +306,7 @@ std::unique_ptr<Engine> Engine::load(const ModelFile& file, const EngineOptions&
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Engine::~Engine() = default;
 
-void Engine::load_all_experts(const std::function<bool()>& should_stop) {
+void Engine::load_all_experts(const ShouldStop& should_stop) {
   const auto lock = impl_->lock_for_step();
   if (!impl_->store || impl_->plan.expert_pool_bytes < impl_->plan.all_experts_bytes) return;
   const ModelSpec& model = impl_->file.spec();
@@ -319,13 +315,13 @@ void Engine::load_all_experts(const std::function<bool()>& should_stop) {
     if (model.layers[layer].ffn.kind != FfnKind::kMoe) continue;
     edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, 0,
                            model.router.num_experts,
-                           [&](const ReadyExpert&) { stop_if_asked(should_stop); });
+                           [&](const ReadyExpert&) { throw_if_stopped(should_stop); });
   }
 }
 
 void Engine::visit_experts(uint32_t layer, uint32_t first, uint32_t count,
                            const std::function<void(ThreadPool&, const ReadyExpert&)>& visit,
-                           const std::function<bool()>& should_stop) {
+                           const ShouldStop& should_stop) {
   const auto lock = impl_->lock_for_step();
   const ModelSpec& model = impl_->file.spec();
   if (layer >= model.num_layers || model.layers[layer].ffn.kind != FfnKind::kMoe ||
@@ -337,7 +333,7 @@ void Engine::visit_experts(uint32_t layer, uint32_t first, uint32_t count,
   impl_->store->begin_step(Phase::kPrefill);
   edgemoe::visit_experts({*impl_->store, impl_->regrouper, impl_->model.look_ahead}, layer, first,
                          count, [&](const ReadyExpert& expert) {
-                           stop_if_asked(should_stop);
+                           throw_if_stopped(should_stop);
                            visit(impl_->pool, expert);
                          });
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "base/should_stop.h"
 #include "engine/model_file.h"
 #include "engine/owned_mutex.h"
 #include "experts/event_trace.h"
@@ -59,20 +60,20 @@ class Engine {
   // go together; kIo; kFormat for what EngineOptions::verify finds; kCancelled: should_stop is
   // asked every few MiB and while the device is measured.
   static std::unique_ptr<Engine> load(const ModelFile& file, const EngineOptions& options,
-                                      const std::function<bool()>& should_stop = {});
+                                      const ShouldStop& should_stop = {});
   ~Engine();
 
   // Reads all experts if the plan has memory for all of them, else does nothing: without it an
   // expert is read when it is first used. Asks should_stop once per expert. Errors: kIo,
   // kCancelled.
-  void load_all_experts(const std::function<bool()>& should_stop);
+  void load_all_experts(const ShouldStop& should_stop);
 
   // Shows experts [first, first + count) of a layer to `visit`, in the in-memory layout, in the
   // order in which they arrive; `visit` may use the threads. should_stop is asked before each.
   // Errors: kArgument for experts that the model lacks, kIo, kCancelled.
   void visit_experts(uint32_t layer, uint32_t first, uint32_t count,
                      const std::function<void(ThreadPool&, const ReadyExpert&)>& visit,
-                     const std::function<bool()>& should_stop);
+                     const ShouldStop& should_stop);
 
   const ModelSpec& spec() const noexcept;
   MemoryPlan memory_plan() const;
@@ -126,8 +127,7 @@ class Session {
   ~Session();
   Session(const Session&) = delete;
 
-  // Asked once per layer and step; true stops with Error(kCancelled).
-  using ShouldStop = std::function<bool()>;
+  // should_stop is asked once per layer and step.
 
   // Appends tokens and evaluates them in batches of memory_plan().batch rows. After an error (kIo,
   // kCancelled) the sequence is as long as before the call and the session stays usable.

@@ -2,13 +2,13 @@
 #pragma once
 
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
+#include "base/should_stop.h"
 #include "engine/engine.h"
 #include "engine/governor.h"
 #include "engine/owned_mutex.h"
@@ -19,7 +19,7 @@ namespace edgemoe {
 struct Engine::Impl {
   // Asks should_stop while it reads and measures. Errors: those of Engine::load.
   Impl(const ModelFile& file, const EngineOptions& options, const MemoryPlan& memory,
-       const std::function<bool()>& should_stop);
+       const ShouldStop& should_stop);
   ~Impl();
   void take_up_learned();  // in earlier runs
   // For later runs. Nothing can be computed afterwards.

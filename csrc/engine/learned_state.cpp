@@ -54,8 +54,7 @@ void write_model_state(const std::string& folder, const ModelFile& model, const 
 }
 
 uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> files,
-                                const EngineOptions& options,
-                                const std::function<bool()>& should_stop) {
+                                const EngineOptions& options, const ShouldStop& should_stop) {
   const File& shard = files[expert_shard(model)];
   const uint64_t read_bytes = expert_read_bytes(model, shard);
   uint64_t key = hash_text(options.reader.backend, hash_value(shard.device(), kHashSeed));

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string>
 
 #include "base/section_file.h"
+#include "base/should_stop.h"
 #include "engine/model_file.h"
 #include "engine/options.h"
 
@@ -23,7 +23,6 @@ void write_model_state(const std::string& folder, const ModelFile& model, const 
 // device that cannot be measured gets is a guess, and is not kept. `files` are the model's shards.
 // Asks should_stop while it measures. Errors: kCancelled.
 uint64_t device_in_flight_bytes(const ModelFile& model, std::span<const File> files,
-                                const EngineOptions& options,
-                                const std::function<bool()>& should_stop);
+                                const EngineOptions& options, const ShouldStop& should_stop);
 
 }  // namespace edgemoe

@@ -172,7 +172,7 @@ uint64_t expert_read_bytes(const ModelFile& file, const File& shard) {
 }
 
 double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
-                            uint64_t memory_bytes, const std::function<bool()>& should_stop) {
+                            uint64_t memory_bytes, const ShouldStop& should_stop) {
   if (!file.spec().is_moe()) return 0;
   const File shard = open_for_backend(file.gguf().paths()[expert_shard(file)], reader.backend);
   DeviceProbe probe;

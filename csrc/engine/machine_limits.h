@@ -4,9 +4,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 
+#include "base/should_stop.h"
 #include "base/thread_pool.h"
 #include "engine/model_file.h"
 #include "kernels/kernel_table.h"
@@ -38,7 +38,7 @@ uint64_t expert_read_bytes(const ModelFile& file, const File& shard);
 // Random reads of the size of this model's expert matrices, `memory_bytes` of them in flight, in
 // bytes per second; 0 for a dense model. Asks should_stop now and then. Errors: kIo, kCancelled.
 double measure_expert_reads(const ModelFile& file, const ReaderOptions& reader,
-                            uint64_t memory_bytes, const std::function<bool()>& should_stop = {});
+                            uint64_t memory_bytes, const ShouldStop& should_stop = {});
 
 // Memory that a measurement may take before a model with this plan is loaded, so that the peak of
 // the process stays below the budget.

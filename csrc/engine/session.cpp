@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/should_stop.h"
 #include "engine/engine.h"
 #include "engine/engine_parts.h"
 #include "model/encoder.h"

@@ -12,8 +12,6 @@ namespace {
 
 constexpr uint32_t kStateName = 0x504f5055;  // "UPOP"
 constexpr uint32_t kStateVersion = 2;
-constexpr uint8_t kNoClass = 255;  // of experts that were never used
-static_assert(kRestClasses * kShareClasses < kNoClass);
 
 SavedStateKind state_kind(size_t num_experts) noexcept {
   return {
@@ -30,40 +28,44 @@ bool all_usable(std::span<const std::byte> floats) noexcept {
   return true;
 }
 
+// Of a number from 2^-126 on; less for what is smaller. Without a branch, as everything here is
+// that all experts go through for each token.
+int floor_of_log2(float x) noexcept {
+  return static_cast<int>(std::bit_cast<uint32_t>(x) >> 23) - 127;
+}
+
 }  // namespace
 
 Popularity::Popularity(size_t num_experts)
     : frequencies_(num_experts),
       ages_(num_experts),
+      estimates_(num_experts, kUnseenPopularity),
       values_(num_experts, kUnseenPopularity),
-      class_before_(num_experts, kNoClass) {
+      classes_(num_experts, kUnseenClass),
+      class_before_(num_experts, kUnseenClass) {
   correction_.fill(1.0f);
 }
 
 uint64_t Popularity::bytes(size_t num_experts) noexcept {
-  return num_experts * (sizeof(Frequencies) + 2 * sizeof(float) + sizeof(uint8_t));
+  return num_experts * (sizeof(Frequencies) + 3 * sizeof(float) + 2 * sizeof(uint8_t));
 }
 
-size_t Popularity::class_of(size_t expert) const noexcept {
-  constexpr float kLongest = 0x1p20f;
-  const float rest = std::clamp(ages_[expert] + 1.0f, 1.0f, kLongest);
-  const size_t rest_class =
-      std::min<size_t>(std::bit_width(static_cast<uint32_t>(rest)) - 1, kRestClasses - 1);
-  const float full = full_.back();
-  const float share = full > 0 ? frequencies_[expert].back() / full : 0;
-  size_t share_class = kShareClasses - 1;
-  for (float least = 0.5f; share_class > 0 && share < least; least /= 2) --share_class;
-  return rest_class * kShareClasses + share_class;
-}
-
-float Popularity::estimate(size_t expert) const noexcept {
-  float sum = kUnseenPopularity;
-  for (size_t i = 0; i < full_.size(); ++i) sum += weights_[i] * frequencies_[expert][i];
-  return sum * kRestSteps / (kRestSteps + ages_[expert]);
+uint8_t Popularity::class_of(size_t expert) const noexcept {
+  const float frequency = frequencies_[expert].back();
+  const int rest = floor_of_log2(ages_[expert] + 1.0f);
+  const int share = floor_of_log2(frequency * weights_.back() / kPopularityScales.back().weight);
+  const int rest_class = std::min(rest, kRestClasses - 1);
+  const int share_class = std::clamp(share + kShareClasses, 0, kShareClasses - 1);
+  const int seen_class = rest_class * kShareClasses + share_class;
+  return static_cast<uint8_t>(frequency > 0 ? seen_class : kUnseenClass);
 }
 
 void Popularity::update(size_t expert) noexcept {
-  values_[expert] = estimate(expert) * (is_seen(expert) ? correction_[class_of(expert)] : 1.0f);
+  float sum = kUnseenPopularity;
+  for (size_t i = 0; i < full_.size(); ++i) sum += weights_[i] * frequencies_[expert][i];
+  estimates_[expert] = sum * kRestSteps / (kRestSteps + ages_[expert]);
+  classes_[expert] = class_of(expert);
+  values_[expert] = estimates_[expert] * correction_[classes_[expert]];
 }
 
 void Popularity::weigh() noexcept {
@@ -78,24 +80,17 @@ void Popularity::begin_step() noexcept {
     full_[i] = full_[i] * decay + (1.0f - decay);
   }
   weigh();
-  for (size_t i = 0; i < correction_.size(); ++i) {
-    expected_[i] *= kClassDecay;
-    came_[i] *= kClassDecay;
-  }
-  for (size_t i = 0; i < correction_.size(); ++i) {
+  for (float& count : expected_) count *= kClassDecay;
+  for (float& count : came_) count *= kClassDecay;
+  for (int i = 0; i < kUnseenClass; ++i) {
     correction_[i] = (kPriorUses + came_[i]) / (kPriorUses + expected_[i]);
   }
-  for (size_t expert = 0; expert < values_.size(); ++expert) update(expert);
 }
 
 void Popularity::begin_layer(size_t first, size_t count) noexcept {
   for (size_t expert = first; expert < first + count; ++expert) {
-    class_before_[expert] = kNoClass;
-    if (is_seen(expert)) {
-      const size_t its_class = class_of(expert);
-      class_before_[expert] = static_cast<uint8_t>(its_class);
-      expected_[its_class] += estimate(expert);
-    }
+    class_before_[expert] = classes_[expert];
+    expected_[classes_[expert]] += estimates_[expert];
     for (size_t i = 0; i < full_.size(); ++i) frequencies_[expert][i] *= kPopularityScales[i].decay;
     ages_[expert] += 1.0f;
     update(expert);
@@ -103,7 +98,7 @@ void Popularity::begin_layer(size_t first, size_t count) noexcept {
 }
 
 void Popularity::record_use(size_t expert, float share) noexcept {
-  if (class_before_[expert] != kNoClass) came_[class_before_[expert]] += share;
+  came_[class_before_[expert]] += share;
   for (size_t i = 0; i < full_.size(); ++i) {
     // An expert and its low copy may both be recorded; no expert is used more often than always.
     const float gained = (1.0f - kPopularityScales[i].decay) * share;

@@ -31,8 +31,8 @@ inline constexpr float kRestSteps = 16.0f;
 // what came of it. Experts of like rest (a class doubles) and like share on the longest scale (a
 // class halves) are one class; of each are counted the uses that were expected and those that
 // came. The correction is (prior + came) / (prior + expected).
-inline constexpr size_t kRestClasses = 7;
-inline constexpr size_t kShareClasses = 8;
+inline constexpr int kRestClasses = 7;
+inline constexpr int kShareClasses = 8;
 inline constexpr float kPriorUses = 150.0f;
 inline constexpr float kClassDecay = 0.998f;  // of both counts, per step
 
@@ -56,9 +56,7 @@ class Popularity {
 
  private:
   using Frequencies = std::array<float, kPopularityScales.size()>;
-  bool is_seen(size_t expert) const noexcept { return frequencies_[expert].back() > 0; }
-  size_t class_of(size_t expert) const noexcept;
-  float estimate(size_t expert) const noexcept;
+  uint8_t class_of(size_t expert) const noexcept;
   void update(size_t expert) noexcept;
   void weigh() noexcept;
   bool is_possible() const noexcept;
@@ -66,12 +64,16 @@ class Popularity {
 
   std::vector<Frequencies> frequencies_;
   std::vector<float> ages_;  // steps since the last use; a share of the tokens takes off that share
-  std::vector<float> values_;
+  std::vector<float> estimates_;
+  std::vector<float> values_;  // corrected
   // What the frequencies of an expert in constant use would be: below 1 while there is little past.
   Frequencies full_{};
   Frequencies weights_{};              // over full_
-  std::vector<uint8_t> class_before_;  // of each expert, before its layer ran last
-  using Classes = std::array<float, kRestClasses * kShareClasses>;
+  std::vector<uint8_t> classes_;       // of each expert
+  std::vector<uint8_t> class_before_;  // before its layer ran last
+  // The last class is of experts that were never used; it is not corrected.
+  static constexpr int kUnseenClass = kRestClasses * kShareClasses;
+  using Classes = std::array<float, kUnseenClass + 1>;
   Classes expected_{};
   Classes came_{};
   Classes correction_;  // as of the step's begin

@@ -41,10 +41,10 @@ class RecallCounter {
       : transitions_(trace.num_layers(), trace.num_experts()),
         table_(trace.num_layers(), most_experts(trace), kTableTokens) {}
 
-  void run(const RoutingTrace::Pass& pass, const std::function<bool()>& should_stop) {
+  void run(const RoutingTrace::Pass& pass, const ShouldStop& should_stop) {
     paths_.clear();
     for (const RoutingTrace::Group& group : pass.groups) {
-      if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
+      throw_if_stopped(should_stop);
       if (group.token >= paths_.size()) paths_.resize(group.token + 1);
       Path& path = paths_[group.token];
       if (pass.phase == TracePhase::kDecode) score(group, path);
@@ -88,8 +88,7 @@ class RecallCounter {
 
 }  // namespace
 
-PredictorRecall predictor_recall(const RoutingTrace& trace,
-                                 const std::function<bool()>& should_stop) {
+PredictorRecall predictor_recall(const RoutingTrace& trace, const ShouldStop& should_stop) {
   RecallCounter counter(trace);
   for (const RoutingTrace::Pass& pass : trace.passes()) counter.run(pass, should_stop);
   return counter.recall();

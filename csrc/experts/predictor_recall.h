@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
+#include "base/should_stop.h"
 #include "experts/routing_trace.h"
 
 namespace edgemoe {
@@ -19,7 +19,6 @@ struct PredictorRecall {
   uint64_t token_table = 0;        // of those, named by TokenTable
 };
 // Asks should_stop for every token and layer. Errors: kCancelled.
-PredictorRecall predictor_recall(const RoutingTrace& trace,
-                                 const std::function<bool()>& should_stop = {});
+PredictorRecall predictor_recall(const RoutingTrace& trace, const ShouldStop& should_stop = {});
 
 }  // namespace edgemoe

@@ -13,12 +13,6 @@ namespace {
 // Any size will do: the cache only compares them.
 constexpr uint64_t kSlotBytes = 4096;
 
-using ShouldStop = std::function<bool()>;
-
-void ask(const ShouldStop& should_stop) {
-  if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
-}
-
 // The experts of each layer that the trace uses, numbered from 0 in rising order. At each step the
 // cache looks at all experts that it knows; one that nobody asks for changes nothing but the time.
 class UsedExperts {
@@ -81,7 +75,7 @@ class RequestReplay {
       if (cache_.state(id) == ExpertCache::State::kAbsent) misses.push_back(id);
     }
     for (const ExpertId id : misses) {
-      ask(should_stop);
+      throw_if_stopped(should_stop);
       if (!cache_.reserve(id, kSlotBytes)) {
         give_up();  // the next wave: those before were used
         EM_CHECK(cache_.reserve(id, kSlotBytes).has_value());
@@ -193,7 +187,7 @@ ReplayResult replay(const RoutingTrace& trace, EvictionPolicy policy, uint32_t n
   ExpertCache cache(trace.num_layers(), used.most(), num_slots * kSlotBytes, policy);
   ReplayResult result;
   for (const RoutingTrace::Pass& pass : trace.passes()) {
-    ask(should_stop);
+    throw_if_stopped(should_stop);
     cache.begin_step();
     ReplayCounts& counts = result.phases[static_cast<size_t>(pass.phase)];
     for (const RoutingTrace::Request& request : pass.requests) {
@@ -215,7 +209,7 @@ ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots,
   std::vector<std::pair<size_t, uint64_t>> misses;  // expert, next use
   for (const RoutingTrace::Pass& pass : trace.passes()) {
     ReplayCounts& counts = result.phases[static_cast<size_t>(pass.phase)];
-    ask(should_stop);
+    throw_if_stopped(should_stop);
     for (const RoutingTrace::Request& request : pass.requests) {
       ++now;  // from 1: a slot that is not filled belongs to no request
       misses.clear();
@@ -231,7 +225,7 @@ ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots,
         ++demand;
       }
       for (const auto& [expert, next_use] : misses) {
-        ask(should_stop);
+        throw_if_stopped(should_stop);
         if (cache.load(expert, now, next_use)) ++result.evictions;
       }
     }

@@ -3,8 +3,8 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 
+#include "base/should_stop.h"
 #include "experts/eviction.h"
 #include "experts/routing_trace.h"
 
@@ -23,13 +23,13 @@ struct ReplayResult {
 // pinned until it was used, and a pool too small for one request serves it in waves.
 // Requires: num_slots > 0. Asks should_stop again and again. Errors: kCancelled.
 ReplayResult replay(const RoutingTrace& trace, EvictionPolicy policy, uint32_t num_slots,
-                    const std::function<bool()>& should_stop = {});
+                    const ShouldStop& should_stop = {});
 
 // Belady's optimum under the same rules: every miss is loaded (no bypass), what a request needs
 // stays until it is served, else whatever is needed last goes. No policy hits more, but for the
 // waves of a pool smaller than one request, where the policy chooses their order.
 // Errors: kCancelled.
 ReplayResult replay_optimum(const RoutingTrace& trace, uint32_t num_slots,
-                            const std::function<bool()>& should_stop = {});
+                            const ShouldStop& should_stop = {});
 
 }  // namespace edgemoe

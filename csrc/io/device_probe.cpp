@@ -60,9 +60,7 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& options,
     ++speed.reads;
     const double now = seconds_since(start);
     if (now >= ask_at) {
-      if (probe.should_stop && probe.should_stop()) {
-        throw Error(ErrorCode::kCancelled, "stopped by the caller");
-      }
+      throw_if_stopped(probe.should_stop);
       ask_at = now + kAskSeconds;
     }
     if (now < probe.seconds) submit(done->tag);
@@ -101,7 +99,7 @@ uint64_t enough_in_flight(const File& file, const ReaderOptions& reader, DeviceP
 }  // namespace
 
 uint64_t measure_in_flight(const File& file, const ReaderOptions& reader, uint64_t read_bytes,
-                           double seconds, const std::function<bool()>& should_stop) {
+                           double seconds, const ShouldStop& should_stop) {
   // Shared devices stutter, and grant a burst to whoever comes first: the median of a few.
   std::array<uint64_t, 3> found{};
   DeviceProbe probe;

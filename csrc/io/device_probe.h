@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 
+#include "base/should_stop.h"
 #include "io/async_reader.h"
 
 namespace edgemoe {
@@ -22,7 +22,7 @@ struct DeviceProbe {
   uint64_t memory_bytes = 128u << 20;  // of all reads in flight together
   size_t depth = 32;                   // reads in flight, at most
   // Asked now and then; true stops with Error(kCancelled) when what is in flight has arrived.
-  std::function<bool()> should_stop;
+  ShouldStop should_stop;
 };
 
 // Reads whole aligned pieces at seeded random positions of `file`, as many at a time as the reader
@@ -33,6 +33,6 @@ DeviceSpeed measure_device(const File& file, const ReaderOptions& reader, const 
 // reaches 90 % of the best rate, at least two reads. Measures each three times for `seconds`.
 // Errors: as measure_device, whose probe has the same should_stop.
 uint64_t measure_in_flight(const File& file, const ReaderOptions& reader, uint64_t read_bytes,
-                           double seconds, const std::function<bool()>& should_stop = {});
+                           double seconds, const ShouldStop& should_stop = {});
 
 }  // namespace edgemoe

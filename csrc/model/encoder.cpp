@@ -76,8 +76,7 @@ void store_result(Model& model, Source& source, KvCache& cache) {
   });
 }
 
-void run_encoder(Model& model, Source& source, KvCache& cache,
-                 const std::function<bool()>& should_stop) {
+void run_encoder(Model& model, Source& source, KvCache& cache, const ShouldStop& should_stop) {
   source.for_each_batch([&](std::span<const StepRow> rows, size_t first) {
     embed(model, rows, cache.source_stream() + first * model.spec.width);
     if (first != 0 || model.store == nullptr) return;
@@ -86,7 +85,7 @@ void run_encoder(Model& model, Source& source, KvCache& cache,
     look_ahead_of_first(step, model.look_ahead, *model.store);
   });
   for (uint32_t layer = 0; layer < model.spec.num_encoder_layers; ++layer) {
-    if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
+    throw_if_stopped(should_stop);
     run_layer_of_all(model, source, cache, layer);
   }
   store_result(model, source, cache);
@@ -96,7 +95,7 @@ void run_encoder(Model& model, Source& source, KvCache& cache,
 }  // namespace
 
 void encode(Model& model, std::span<const int32_t> tokens, KvCache& cache,
-            const std::function<bool()>& should_stop) {
+            const ShouldStop& should_stop) {
   EM_CHECK(model.spec.has_encoder());
   EM_CHECK(!tokens.empty() && tokens.size() <= cache.context());
   Source source(tokens, model.work.batch, cache);

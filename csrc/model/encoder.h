@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 
+#include "base/should_stop.h"
 #include "model/forward.h"
 
 namespace edgemoe {
@@ -14,6 +14,6 @@ namespace edgemoe {
 // batch uses, in file order. Asks should_stop before every layer. Requires: an encoder;
 // 1 <= tokens.size() <= cache.context(). Errors: kIo, kCancelled; the cache holds no source then.
 void encode(Model& model, std::span<const int32_t> tokens, KvCache& cache,
-            const std::function<bool()>& should_stop);
+            const ShouldStop& should_stop);
 
 }  // namespace edgemoe

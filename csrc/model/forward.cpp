@@ -32,7 +32,7 @@ StepContext step_of(Model& model, std::span<const StepRow> rows, bool encoder) {
 }
 
 void forward(Model& model, std::span<const StepRow> rows, Phase phase,
-             const std::function<bool()>& should_stop) {
+             const ShouldStop& should_stop) {
   EM_CHECK(!rows.empty() && rows.size() <= model.work.batch);
   StepContext step = step_of(model, rows, false);
   if (model.observer != nullptr) model.observer->begin_step(rows.size());
@@ -43,7 +43,7 @@ void forward(Model& model, std::span<const StepRow> rows, Phase phase,
   embed(model, rows, model.work.x);
 
   for (uint32_t layer = step.first_layer; layer < step.end_layer; ++layer) {
-    if (should_stop && should_stop()) throw Error(ErrorCode::kCancelled, "stopped by the caller");
+    throw_if_stopped(should_stop);
     if (model.trace != nullptr) {
       model.trace->begin_layer(layer, rows[0].position, static_cast<uint32_t>(rows.size()),
                                model.store);

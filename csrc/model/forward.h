@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 
+#include "base/should_stop.h"
 #include "experts/expert_store.h"
 #include "model/cache_routing.h"
 #include "model/embedding.h"
@@ -46,7 +46,7 @@ StepContext step_of(Model& model, std::span<const StepRow> rows, bool encoder);
 // caches hold what that has read (encoder.h). Requires: 1 <= rows.size() <= work.batch. Errors:
 // kIo, kCancelled; the caches hold undefined rows at the step's positions then.
 void forward(Model& model, std::span<const StepRow> rows, Phase phase,
-             const std::function<bool()>& should_stop);
+             const ShouldStop& should_stop);
 
 // Logits of rows [first, first + count) of the last forward: out[count][vocab_size]. Changes
 // work.normed and work.width_rows.

@@ -233,7 +233,7 @@ namespace {
 class WeightLoader {
  public:
   WeightLoader(std::span<const File> files, ThreadPool& pool, size_t max_row_bytes,
-               std::byte* arena, const std::function<bool()>& should_stop)
+               std::byte* arena, const ShouldStop& should_stop)
       : files_(files), regrouper_(pool, max_row_bytes), arena_(arena), should_stop_(should_stop) {}
 
   void run(const Load& load) {
@@ -255,9 +255,7 @@ class WeightLoader {
   // In pieces: on a slow device one tensor takes longer than who stops us waits.
   void read(const File& file, uint64_t offset, std::span<std::byte> out) {
     while (!out.empty()) {
-      if (should_stop_ && should_stop_()) {
-        throw Error(ErrorCode::kCancelled, "stopped by the caller");
-      }
+      throw_if_stopped(should_stop_);
       const size_t count = std::min(out.size(), kPieceBytes);
       file.read_exact(offset, out.first(count));
       out = out.subspan(count);
@@ -391,7 +389,7 @@ class WeightLoader {
   std::span<const File> files_;
   Regrouper regrouper_;
   std::byte* arena_;
-  const std::function<bool()>& should_stop_;
+  const ShouldStop& should_stop_;
 };
 
 }  // namespace
@@ -403,7 +401,7 @@ uint64_t ModelWeights::bytes(const ModelSpec& spec, const ModelTensors& tensors)
 
 ModelWeights::ModelWeights(const ModelSpec& spec, const ModelTensors& tensors,
                            std::span<const File> files, ThreadPool& pool,
-                           const std::function<bool()>& should_stop) {
+                           const ShouldStop& should_stop) {
   const WeightPlacer placer(spec, tensors, *this);
   arena_ = AlignedBuffer(placer.bytes());
   size_t max_row_bytes = 0;

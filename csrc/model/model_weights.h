@@ -4,11 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <vector>
 
 #include "base/aligned_buffer.h"
+#include "base/should_stop.h"
 #include "base/thread_pool.h"
 #include "io/file.h"
 #include "model/model_spec.h"
@@ -82,7 +82,7 @@ class ModelWeights {
   // Reads and regroups everything. `files` are the model's shards. Asks should_stop every few MiB.
   // Errors: kIo, kCancelled; kBudget when the arena is refused.
   ModelWeights(const ModelSpec& spec, const ModelTensors& tensors, std::span<const File> files,
-               ThreadPool& pool, const std::function<bool()>& should_stop);
+               ThreadPool& pool, const ShouldStop& should_stop);
 
   // All that it holds.
   std::span<const std::byte> memory() const noexcept { return {arena_.data(), arena_.bytes()}; }

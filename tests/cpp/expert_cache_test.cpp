@@ -390,9 +390,13 @@ TEST("an expert and its low copy are equally popular, and take up what was kept 
   cache.begin_step();
   CHECK_EQUAL(cache.history({1, 2}).popularity, cache.history({1, kFew + 2}).popularity);
   CHECK(cache.history({1, 2}).popularity > cache.history({1, 1}).popularity);
+  const std::vector<std::byte> kept = cache.save_popularity();
   ExpertCache without(2, kFew, 8 * 4096, EvictionPolicy::kLayerAware);
-  CHECK(without.load_popularity(cache.save_popularity()));
-  CHECK_EQUAL(without.history({1, 2}).popularity, cache.history({1, 2}).popularity);
+  CHECK(without.load_popularity(kept));
+  CHECK(without.history({1, 2}).popularity > without.history({1, 1}).popularity);
+  CHECK(cache.load_popularity(kept));
+  CHECK_EQUAL(cache.history({1, 2}).popularity, without.history({1, 2}).popularity);
+  CHECK_EQUAL(cache.history({1, kFew + 2}).popularity, without.history({1, 2}).popularity);
 }
 
 TEST("a long prompt does not push out what decoding uses") {

@@ -1,19 +1,29 @@
 // A folder that imitates the parts of /proc and /sys that are read.
 #pragma once
 
+#include <stdlib.h>
+
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 
 namespace edgemoe::test {
 
 class FakeRoot {
  public:
-  FakeRoot() : path_(std::filesystem::temp_directory_path() / "edgemoe-fake-root") {
-    std::filesystem::remove_all(path_);
+  FakeRoot() {
+    // A name of its own: another run of the tests may be under way.
+    std::string name = (std::filesystem::temp_directory_path() / "edgemoe-root-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed: " + name);
+    path_ = name;
     write("proc/meminfo", "MemTotal: 8388608 kB\nMemAvailable: 4194304 kB\n");
   }
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
+  FakeRoot(const FakeRoot&) = delete;
+  ~FakeRoot() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
 
   void write(const std::string& name, const std::string& text) const {
     const std::filesystem::path file = path_ / name;
