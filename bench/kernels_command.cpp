@@ -14,6 +14,7 @@
 #include "base/units.h"
 #include "commands.h"
 #include "engine/machine_limits.h"
+#include "engine/sample_product.h"
 #include "engine/system_memory.h"
 #include "kernels/dispatch.h"
 #include "quant/layout.h"
@@ -27,53 +28,18 @@ struct Shape {
   uint64_t columns;
 };
 
-// Products of a matrix that lies in memory with one row of activations.
-class VectorProduct {
- public:
-  VectorProduct(const Shape& shape, const AlignedBuffer& weights)
-      : type_(shape.type),
-        values_(shape.columns, 0.5f),
-        codes_(shape.columns, 3),
-        scales_(ceil_div(shape.columns, 32), 0.01f),
-        sums_(ceil_div(shape.columns, kSumBlock), int16_t{48}),
-        out_(shape.rows) {
-    args_.weights = weights.data();
-    args_.rows = shape.rows;
-    args_.columns = shape.columns;
-    args_.x = {traits(shape.type).activations,
-               shape.columns,
-               shape.columns,
-               values_.data(),
-               codes_.data(),
-               scales_.data(),
-               sums_.data()};
-    args_.num_tokens = 1;
-    args_.out = out_.data();
-    args_.out_stride = shape.rows;
-  }
-
-  double seconds(ThreadPool& pool, const kernels::KernelTable& table) const {
-    const size_t step = align_up(ceil_div(args_.rows, pool.num_threads() * 8), kRowGroup);
-    const kernels::MatmulFn multiply = kernels::product_of(table, type_, args_.num_tokens);
-    const auto start = std::chrono::steady_clock::now();
-    pool.parallel_for(ceil_div(args_.rows, step), [&](size_t item, size_t) {
-      kernels::MatmulArgs part = args_;
-      part.row_begin = item * step;
-      part.row_end = std::min<size_t>(args_.rows, (item + 1) * step);
-      multiply(part);
-    });
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
-
- private:
-  QuantType type_;
-  std::vector<float> values_;
-  std::vector<int8_t> codes_;
-  std::vector<float> scales_;
-  std::vector<int16_t> sums_;
-  std::vector<float> out_;
-  kernels::MatmulArgs args_{};
-};
+// Seconds that all threads take for the product.
+double time_product(ThreadPool& pool, kernels::MatmulFn multiply, const kernels::MatmulArgs& args) {
+  const size_t step = align_up(ceil_div(args.rows, pool.num_threads() * 8), kRowGroup);
+  const auto start = std::chrono::steady_clock::now();
+  pool.parallel_for(ceil_div(args.rows, step), [&](size_t item, size_t) {
+    kernels::MatmulArgs part = args;
+    part.row_begin = item * step;
+    part.row_end = std::min<size_t>(args.rows, (item + 1) * step);
+    multiply(part);
+  });
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
 
 double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -90,13 +56,15 @@ MemorySpeed measure_memory(ThreadPool& pool, const kernels::KernelTable& table, 
                            const AlignedBuffer& weights, const AlignedBuffer& other) {
   constexpr size_t kRounds = 4;
   constexpr size_t kRunsOfRound = 2;
-  const VectorProduct product(shape, weights);
-  product.seconds(pool, table);  // warms up
+  const SampleProduct product(shape.type, shape.rows, shape.columns, 1, weights.data());
+  const kernels::MatmulFn multiply = kernels::product_of(table, shape.type, 1);
+  time_product(pool, multiply, product.args());  // warms up
   std::vector<double> limits = {measure_read_bandwidth(pool, {other.data(), other.bytes()})};
   std::vector<double> rates;
   for (size_t round = 0; round < kRounds; ++round) {
     for (size_t run = 0; run < kRunsOfRound; ++run) {
-      rates.push_back(static_cast<double>(weights.bytes()) / product.seconds(pool, table));
+      const double seconds = time_product(pool, multiply, product.args());
+      rates.push_back(static_cast<double>(weights.bytes()) / seconds);
     }
     limits.push_back(measure_read_bandwidth(pool, {other.data(), other.bytes()}));
   }

@@ -8,6 +8,7 @@
 
 #include "base/aligned_buffer.h"
 #include "base/units.h"
+#include "engine/sample_product.h"
 #include "io/device_probe.h"
 #include "io/read_queue.h"
 #include "quant/layout.h"
@@ -55,42 +56,17 @@ class MultiplyProbe {
  public:
   MultiplyProbe(QuantType type, uint64_t columns, uint32_t num_tokens)
       : weights_(kRows * row_bytes(type, columns)),
-        codes_(num_tokens * spread_code_stride(columns), 1),
-        scales_(num_tokens * ceil_div(columns, 32), 1.0f),
-        sums_(num_tokens * ceil_div(columns, kSumBlock), int16_t{16}),
-        values_(num_tokens * columns, 1.0f),
-        out_(num_tokens * kRows) {
+        product_(type, kRows, columns, num_tokens, weights_.data()) {
     std::memset(weights_.data(), 0x11, weights_.bytes());
-    args_.weights = weights_.data();
-    args_.rows = kRows;
-    args_.columns = columns;
-    args_.x = {traits(type).activations,
-               columns,
-               spread_code_stride(columns),
-               values_.data(),
-               codes_.data(),
-               scales_.data(),
-               sums_.data()};
-    args_.token_index = nullptr;
-    args_.num_tokens = num_tokens;
-    args_.out = out_.data();
-    args_.out_stride = kRows;
-    args_.row_begin = 0;
-    args_.row_end = kRows;
   }
 
-  const kernels::MatmulArgs& args() const noexcept { return args_; }
-  uint64_t weights() const noexcept { return kRows * args_.columns * args_.num_tokens; }
+  const kernels::MatmulArgs& args() const noexcept { return product_.args(); }
+  uint64_t weights() const noexcept { return kRows * args().columns * args().num_tokens; }
 
  private:
   static constexpr size_t kRows = 64;
   AlignedBuffer weights_;
-  std::vector<int8_t> codes_;
-  std::vector<float> scales_;
-  std::vector<int16_t> sums_;
-  std::vector<float> values_;
-  std::vector<float> out_;
-  kernels::MatmulArgs args_{};
+  SampleProduct product_;
 };
 
 // Products per second of all threads, best of several passes. work(thread) does some and returns
