@@ -109,6 +109,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     0, 1 for errors, 2 for bad usage, 130 for Ctrl-C, 143 when it is told to terminate.
     """
-    if arguments is None:  # this process is the command
-        signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(_run(arguments))
+    if arguments is not None:
+        sys.exit(_run(arguments))
+    # This process is the command.
+    signal.signal(signal.SIGTERM, _terminate)
+    status = _run(None)
+    # All is done but leaving, which a signal ends at once, not by an exception inside of it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    sys.exit(status)

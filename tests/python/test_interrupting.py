@@ -111,3 +111,16 @@ def test_a_command_that_is_told_to_terminate_leaves_nothing_half_written(
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 143
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_while_a_command_leaves_is_no_traceback(tmp_path: Path) -> None:
+    program = """
+import atexit, os, signal, sys
+from edgemoe.cli.main import main
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["edgemoe", "--version"]
+main()
+"""
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, capture_output=True, check=False, cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (-signal.SIGINT, b"")
