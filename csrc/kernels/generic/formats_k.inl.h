@@ -166,30 +166,30 @@ struct Q5_KFormat : Block256<QuantType::kQ5_K, 176, 32> {
       return bits_up<4 - kBit>(fifth, 16);
     }
   }
-  // 64 columns, of which `fifth` has every fourth unit.
+  // 64 columns. Each part reads the fifth bits again, so that nibbles are one stream of memory.
   template <int kPart>
-  [[gnu::always_inline]] static void unpack_part(const PackedGroups& groups, const CodeUnit& fifth,
-                                                 size_t c, FoldTile& tile) noexcept {
-    const CodeUnit codes = load_unit(groups, 384 + (kPart * 4 + c) * 64);
-    const size_t first = kPart * 8 + c;
-    store_codes<Q5_KFormat>(with_bits(bits<0>(codes, 15), shifted_bit<2 * kPart>(fifth)), first,
-                            tile);
-    store_codes<Q5_KFormat>(with_bits(bits<4>(codes, 15), shifted_bit<2 * kPart + 1>(fifth)),
-                            first + 4, tile);
+  [[gnu::always_inline]] static void unpack_part(const PackedGroups& groups,
+                                                 FoldTile& tile) noexcept {
+#pragma GCC unroll 4
+    for (size_t c = 0; c < 4; ++c) {
+      const CodeUnit fifth = load_unit(groups, 128 + c * 64);
+      const CodeUnit codes = load_unit(groups, 384 + (kPart * 4 + c) * 64);
+      const size_t first = kPart * 8 + c;
+      store_codes<Q5_KFormat>(with_bits(bits<0>(codes, 15), shifted_bit<2 * kPart>(fifth)), first,
+                              tile);
+      store_codes<Q5_KFormat>(with_bits(bits<4>(codes, 15), shifted_bit<2 * kPart + 1>(fifth)),
+                              first + 4, tile);
+    }
   }
 
   [[gnu::always_inline]] static void unpack(const PackedGroups& groups, FoldTile& tile) noexcept {
     unpack_halves(groups, 0, tile.d);
     unpack_halves(groups, 16, tile.dmin);
     unpack_six_bit_scales(groups, 32, tile);
-#pragma GCC unroll 4
-    for (size_t c = 0; c < 4; ++c) {
-      const CodeUnit fifth = load_unit(groups, 128 + c * 64);
-      unpack_part<0>(groups, fifth, c, tile);
-      unpack_part<1>(groups, fifth, c, tile);
-      unpack_part<2>(groups, fifth, c, tile);
-      unpack_part<3>(groups, fifth, c, tile);
-    }
+    unpack_part<0>(groups, tile);
+    unpack_part<1>(groups, tile);
+    unpack_part<2>(groups, tile);
+    unpack_part<3>(groups, tile);
   }
 };
 
