@@ -41,7 +41,7 @@ void Compute::multiply(std::span<const Product> products) const {
   const size_t step = rows_per_item(total);
   size_t items = 0;
   for (const Product& product : products) items += ceil_div(product.matrix->rows, step);
-  pool_.parallel_for(items, [&](size_t item, size_t) {
+  pool_.parallel_runs(items, [&](size_t item, size_t) {
     for (const Product& product : products) {
       const size_t rows = product.matrix->rows;
       const size_t product_items = ceil_div(rows, step);

@@ -173,7 +173,7 @@ void compute_hidden(const StepContext& step, std::span<NetworkJob> jobs) {
   if (total == 0) return;
   const size_t rows = std::min(step.compute.rows_per_item(total), kMaxItemRows);
   const size_t items = cut(jobs, rows, rows_of, block_of);
-  step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
+  step.compute.pool().parallel_runs(items, [&](size_t item, size_t worker) {
     const NetworkJob& job = job_of(jobs, item);
     compute_hidden_item(step, job, item - job.first_item, worker);
   });
@@ -188,7 +188,7 @@ void compute_down(const StepContext& step, std::span<NetworkJob> jobs) {
   for (const NetworkJob& job : jobs) total += rows_of(job);
   if (total == 0) return;
   const size_t items = cut(jobs, step.compute.rows_per_item(total), rows_of, block_of);
-  step.compute.pool().parallel_for(items, [&](size_t item, size_t worker) {
+  step.compute.pool().parallel_runs(items, [&](size_t item, size_t worker) {
     const NetworkJob& job = job_of(jobs, item);
     compute_down_item(step, job, item - job.first_item, worker);
   });
