@@ -32,7 +32,7 @@ struct Shape {
 double time_product(ThreadPool& pool, kernels::MatmulFn multiply, const kernels::MatmulArgs& args) {
   const size_t step = align_up(ceil_div(args.rows, pool.num_threads() * 8), kRowGroup);
   const auto start = std::chrono::steady_clock::now();
-  pool.parallel_for(ceil_div(args.rows, step), [&](size_t item, size_t) {
+  pool.parallel_runs(ceil_div(args.rows, step), [&](size_t item, size_t) {
     kernels::MatmulArgs part = args;
     part.row_begin = item * step;
     part.row_end = std::min<size_t>(args.rows, (item + 1) * step);

@@ -11,7 +11,7 @@
 namespace edgemoe {
 namespace {
 
-// About 30 us: the next parallel_for usually follows within microseconds, and waking a sleeper
+// About 30 us: the next operation usually follows within microseconds, and waking a sleeper
 // takes longer than that. Waiting for storage takes longer still, so then threads sleep.
 constexpr int kSpins = 2000;
 

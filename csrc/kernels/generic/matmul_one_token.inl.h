@@ -22,6 +22,8 @@
 namespace edgemoe::kernels {
 namespace {
 
+inline constexpr bool kOneToken = true;
+
 template <class Format, class Unpack>
 void multiply_tile(const MatmulArgs& args, const TileRows& rows, size_t fold_columns,
                    const Unpack& unpack) noexcept {

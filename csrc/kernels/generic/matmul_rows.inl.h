@@ -5,6 +5,7 @@
 // matmul_one_token.inl.h say what that is) and one of these two, which bring
 //
 //   multiply_tile<Format>(args, rows, fold_columns, unpack)
+//   kOneToken                      whether it is for one token only
 //
 // for the tokens of args with a tile of rows; unpack(column, tile) unpacks the fold that starts
 // there.
@@ -106,9 +107,9 @@ struct GenericProduct {
   }
 };
 
-// A tile of several row groups is read in pieces of them, out of order within a block column, which
-// hides the stream from the hardware's own prefetch; so the next tile is prefetched in the order of
-// memory, as much of it with each block column as that has bytes.
+// A tile is read in pieces of its row groups, out of order within a block column, which hides the
+// stream from the hardware's own prefetch; so the next tile is prefetched in the order of memory,
+// as much of it with each block column as that has bytes.
 inline constexpr size_t kCacheLine = 64;
 // A burst of more lines than the first-level cache can wait for would hold up the loads behind it;
 // the second level has more room.
@@ -143,10 +144,10 @@ class PackedProduct {
 
  private:
   static constexpr size_t kBlockColumnBytes = kRowGroup * Format::kBlockBytes;
-  // One group is a stream that hardware follows by itself, and prefetching it costs: Q8_0 reads
-  // memory at 0.99 of its bandwidth without, 0.89 with it. Not so the two streams of Q6_K, low and
-  // high bits: 0.29 without, 0.84 with it.
-  static constexpr bool kPrefetches = kTileGroups > 1 || Format::kType == QuantType::kQ6_K;
+  // With one token a group is a stream that hardware follows by itself, and prefetching it costs:
+  // Q8_0 reads memory at 0.99 of its bandwidth without, 0.89 with it (Zen 4). Not so Q6_K: 0.29
+  // without, 0.83 with it.
+  static constexpr bool kPrefetches = !kOneToken || Format::kType == QuantType::kQ6_K;
 
   // The packed groups of a tile.
   struct PackedRows {

@@ -20,6 +20,8 @@
 namespace edgemoe::kernels {
 namespace {
 
+inline constexpr bool kOneToken = false;
+
 inline constexpr size_t kChunkTokens = 64;
 
 struct TokenChunk {
